@@ -1,0 +1,120 @@
+"""Every setting, read once from the environment. docs/operations.md lists them with their defaults."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+VERSION = "0.1.0"
+ONE_MIB = 1024 * 1024
+
+# An API call ends after 29 s at the gateway: a load must leave time for the answer.
+LOAD_TIMEOUT_CEILING_S = 25
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a deployment decides. Sizes are bytes and times seconds unless the name says otherwise.
+
+    Raises
+    ------
+    ValueError
+        From `from_environment`, naming every setting that does not hold: a function with a bad setting must not
+        start, rather than run with a guess.
+    """
+
+    database_url: str
+    database_ca: str | None
+    bucket: str
+    install_queue_url: str | None
+    runtime_function: str
+    runtime_network_function: str
+    key_file: str | None
+    kms_key_id: str | None
+    local_cache_dir: str
+    max_staleness_ms: int
+    rate_per_s: float
+    burst: int
+    max_plugin_size: int
+    load_timeout_s: int
+    signature_policy: str
+    enable_market: bool
+    log_level: str
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Settings:
+        problems: list[str] = []
+
+        def number(name: str, default: float, low: float, high: float) -> float:
+            text = env.get(name, "")
+            try:
+                value = float(text) if text else default
+            except ValueError:
+                problems.append(f"{name} is not a number")
+                return default
+            if not low <= value <= high:
+                problems.append(f"{name} must lie between {low:g} and {high:g}")
+            return value
+
+        policy = env.get("HOTPLUG_SIGNATURE_POLICY") or "none"
+        if policy != "none":
+            problems.append("HOTPLUG_SIGNATURE_POLICY: this release verifies no signatures yet; only `none` is accepted")
+        if env.get("HOTPLUG_ENABLE_MARKET", "0") not in ("", "0"):
+            problems.append("HOTPLUG_ENABLE_MARKET: this release has no market yet; only `0` is accepted")
+        settings = cls(
+            database_url=_database_url(env, problems),
+            database_ca=env.get("HOTPLUG_DATABASE_CA") or None,
+            bucket=env.get("HOTPLUG_BUCKET", "hotplug"),
+            install_queue_url=env.get("HOTPLUG_INSTALL_QUEUE_URL") or None,
+            runtime_function=env.get("HOTPLUG_RUNTIME_FUNCTION", "runtime"),
+            runtime_network_function=env.get("HOTPLUG_RUNTIME_NETWORK_FUNCTION", "runtime_network"),
+            key_file=env.get("HOTPLUG_KEY_FILE") or None,
+            kms_key_id=env.get("HOTPLUG_KMS_KEY_ID") or None,
+            local_cache_dir=env.get("HOTPLUG_LOCAL_CACHE_DIR") or os.path.join(tempfile.gettempdir(), "hotplug"),
+            max_staleness_ms=int(number("HOTPLUG_MAX_STALENESS_MS", 0, 0, 3_600_000)),
+            rate_per_s=number("HOTPLUG_RATE", 50, 0.1, 1_000_000),
+            burst=int(number("HOTPLUG_BURST", 100, 1, 1_000_000)),
+            max_plugin_size=int(number("HOTPLUG_MAX_PLUGIN_SIZE", 100, 1, 2048) * ONE_MIB),
+            load_timeout_s=int(number("HOTPLUG_LOAD_TIMEOUT", 20, 1, LOAD_TIMEOUT_CEILING_S)),
+            signature_policy=policy,
+            enable_market=False,
+            log_level=env.get("HOTPLUG_LOG_LEVEL", "INFO"),
+        )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return settings
+
+
+def _database_url(env: Mapping[str, str], problems: list[str]) -> str:
+    if url := env.get("HOTPLUG_DATABASE_URL"):
+        if not url.startswith(("sqlite:///", "mysql+pymysql://")):
+            problems.append("HOTPLUG_DATABASE_URL must begin with mysql+pymysql:// or sqlite:///")
+        return url
+    if host := env.get("MYSQL_HOST"):
+        from sqlalchemy import URL
+
+        try:
+            port = int(env.get("MYSQL_PORT") or 3306)
+        except ValueError:
+            problems.append("MYSQL_PORT is not a number")
+            port = 3306
+        url_object = URL.create(
+            "mysql+pymysql",
+            env.get("MYSQL_USER", "hotplug"),
+            env.get("MYSQL_PASSWORD"),
+            host,
+            port,
+            env.get("MYSQL_DB", "hotplug"),
+        )
+        return url_object.render_as_string(hide_password=False)
+    problems.append("HOTPLUG_DATABASE_URL (or MYSQL_HOST) is not set")
+    return ""
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return this process's settings, read on first use."""
+    return Settings.from_environment(os.environ)
