@@ -1,0 +1,292 @@
+"""The one decorator that every handler of the HTTP API uses.
+
+It declares what the endpoint needs and returns, and does in one order what every request goes through: request id,
+cache refresh, authentication, rate, role, path, query, body, idempotency, handler, entity tag, answer. The OpenAPI
+document and the function table are generated from the same declarations, so they cannot drift.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from chalice.app import Blueprint, Response
+
+from chalicelib.api import body as bodies
+from chalicelib.api.parameters import path_parameters, query_parameters
+from chalicelib.api.problem import problem
+from chalicelib.api.request import Answer, Request
+from chalicelib.apps.authentication import authenticate
+from chalicelib.core import audit, process, telemetry
+from chalicelib.core.caller import Caller
+from chalicelib.core.errors import Forbidden, HotplugError, Invalid, Violation
+from chalicelib.core.instances import Heartbeat
+from chalicelib.core.rate_limit import RateLimit
+from chalicelib.core.representation import canonical, entity_tag, matches_if_none_match
+from chalicelib.core.settings import settings
+
+BASE = "/api/v1"
+# The gateway ends a request after 29 s.
+TIMEOUT_S = 29
+IDEMPOTENCY_KEY_LIMIT = 128
+Handler = Callable[[Request], Answer | dict[str, Any] | list[Any]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One declared endpoint; see `endpoint` for the fields."""
+
+    name: str
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    role: str | None
+    query: Mapping[str, Any]
+    body: Mapping[str, Any] | None
+    body_optional: bool
+    multipart: Mapping[str, Any] | None
+    max_body_bytes: int
+    returns: Mapping[int, Mapping[str, Any] | None]
+    errors: tuple[int, ...]
+    idempotent: bool
+    secret_answer: bool
+    timeout_s: int
+    memory_mb: int
+    rights: tuple[str, ...]
+    if_match: str
+    tags: tuple[str, ...] = field(default=())
+
+
+ENDPOINTS: list[Endpoint] = []
+
+
+def endpoint(
+    blueprint: Blueprint,
+    method: str,
+    path: str,
+    *,
+    role: str | None,
+    summary: str,
+    returns: Mapping[int, Mapping[str, Any] | None],
+    query: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    body_optional: bool = False,
+    multipart: Mapping[str, Any] | None = None,
+    max_body_bytes: int = bodies.DEFAULT_LIMIT,
+    errors: tuple[int, ...] = (),
+    idempotent: bool = False,
+    secret_answer: bool = False,
+    timeout_s: int = TIMEOUT_S,
+    memory_mb: int = 512,
+    rights: tuple[str, ...] = ("database",),
+    if_match: str = "none",
+    base: str = BASE,
+) -> Callable[[Handler], Handler]:
+    """Declare an endpoint.
+
+    Parameters
+    ----------
+    role
+        The least role that may call it; None for an open endpoint, which gets no caller.
+    returns
+        Status → JSON Schema of the body, None for an empty one.
+    query, body, multipart
+        JSON Schemas: of each query parameter by name, of the JSON body, of the form's text fields.
+    max_body_bytes
+        Larger bodies are 413.
+    errors
+        Statuses of problems beyond those that follow from the other arguments.
+    idempotent
+        Honours Idempotency-Key.
+    secret_answer
+        The answer shows a secret once: it is not stored, its replay is 409.
+    timeout_s, memory_mb, rights
+        What the endpoint's own function is deployed with.
+    if_match
+        `none`, `honoured` or `required`.
+    """
+
+    def declare(handler: Handler) -> Handler:
+        name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
+        declared = Endpoint(
+            name=name, method=method, path=base + path, handler=handler, summary=summary, role=role,
+            query=query or {}, body=body, body_optional=body_optional, multipart=multipart,
+            max_body_bytes=max_body_bytes, returns=returns, errors=errors, idempotent=idempotent,
+            secret_answer=secret_answer, timeout_s=timeout_s, memory_mb=memory_mb, rights=rights, if_match=if_match,
+            tags=(name.partition(".")[0],),
+        )  # fmt: skip
+        ENDPOINTS.append(declared)
+
+        def view(**raw_path: str) -> Response:
+            context = getattr(blueprint, "lambda_context", None)
+            return _respond(declared, blueprint.current_request, raw_path, context)
+
+        view.__name__ = handler.__name__
+        blueprint.route(declared.path, methods=[method], content_types=["*/*"], name=name.replace(".", "_"))(view)
+        return handler
+
+    return declare
+
+
+@dataclass
+class _Edge:
+    """What belongs to this process rather than to a request."""
+
+    rate: RateLimit
+    heartbeat: Heartbeat
+
+
+@lru_cache(maxsize=1)
+def _edge() -> _Edge:
+    return _Edge(RateLimit(settings().rate_per_s, settings().burst), Heartbeat(process.database()))
+
+
+def _respond(declared: Endpoint, http: Any, raw_path: Mapping[str, str], context: Any) -> Response:
+    request_id = str(http.context.get("requestId") or getattr(context, "aws_request_id", ""))
+    instance = str(http.context.get("path") or http.path)
+    telemetry.bind(request_id=request_id, route=declared.name)
+    try:
+        answer = _handle(declared, http, raw_path, context, request_id)
+        response = _success(declared, answer, http.headers)
+    except HotplugError as error:
+        if error.status >= 500:
+            telemetry.event("request.failed", route=declared.name, status=error.status, code=error.code)
+        response = _failure(error, instance, request_id)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a 500 that says nothing but its id
+        telemetry.exception("request.crashed", error, route=declared.name)
+        response = _failure(HotplugError("Something went wrong on our side."), instance, request_id)
+    finally:
+        telemetry.flush()
+    response.headers["X-Request-Id"] = request_id
+    return response
+
+
+def _handle(
+    declared: Endpoint, http: Any, raw_path: Mapping[str, str], context: Any, request_id: str
+) -> Answer:
+    if declared.role is None:
+        return _call(declared, _open_request(declared, http))
+    cache = process.cache()
+    cache.refresh()
+    caller = authenticate(cache, http.headers.get("authorization"), request_id)
+    telemetry.bind(app=caller.alias_id)
+    _edge().rate.take(caller.app_id)
+    if not caller.may(declared.role):
+        raise Forbidden(f"This needs the role {declared.role}.", code="auth.role")
+    request = _request(declared, http, raw_path, caller)
+    key = _idempotency_key(declared, http.headers)
+    answer = _call(declared, request) if key is None else _call_once(declared, request, key, context)
+    if caller.audits_reads and declared.method == "GET":
+        process.database().run(
+            lambda session: audit.record(session, caller, "read", declared.tags[0], declared.name, after=request.path)
+        )
+    scopes = ("apps", "plugins")
+    _edge().heartbeat.beat(
+        process.INSTANCE_ID, process.FUNCTION_NAME, versions={scope: cache.version(scope)[0] for scope in scopes}
+    )
+    return answer
+
+
+def _open_request(declared: Endpoint, http: Any) -> Request:
+    nobody = Caller(0, "", 0, "viewer", "")
+    return Request(nobody, {}, {}, None, {}, http.headers, process.database(), process.cache(), declared.path)
+
+
+def _request(declared: Endpoint, http: Any, raw_path: Mapping[str, str], caller: Caller) -> Request:
+    path = path_parameters(raw_path)
+    query = query_parameters(http.to_original_event().get("multiValueQueryStringParameters"), declared.query)
+    value, files = bodies.read(
+        http.headers.get("content-type"),
+        http.raw_body,
+        schema=declared.body,
+        optional=declared.body_optional,
+        form=declared.multipart,
+        max_bytes=declared.max_body_bytes,
+    )
+    url_path = declared.path.format_map(path)
+    return Request(
+        caller, path, query, value, files, http.headers, process.database(), process.cache(), url_path
+    )
+
+
+def _call(declared: Endpoint, request: Request) -> Answer:
+    result = declared.handler(request)
+    return result if isinstance(result, Answer) else Answer(result)
+
+
+def _idempotency_key(declared: Endpoint, headers: Mapping[str, str]) -> str | None:
+    key = headers.get("idempotency-key")
+    if key is None or not declared.idempotent:
+        return None
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_LIMIT or not key.isascii() or not key.isprintable():
+        message = f"1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters"
+        raise Invalid(
+            "The Idempotency-Key does not hold.",
+            code="idempotency.key",
+            errors=[Violation("/headers/idempotency-key", "idempotency.key", message)],
+        )
+    return key
+
+
+def _call_once(declared: Endpoint, request: Request, key: str, context: Any) -> Answer:
+    from chalicelib.core.errors import Conflict
+    from chalicelib.core.idempotency import run_once
+
+    scope = [str(request.caller.app_id), declared.method, request.url_path, key]
+
+    def work(complete: Any) -> dict[str, Any]:
+        def store(session: Any, answer: dict[str, Any]) -> None:
+            complete(session, {"secretShown": True} if declared.secret_answer else answer)
+
+        request.complete = store
+        answer = _call(declared, request)
+        if not request.committed:
+            raise AssertionError(f"{declared.name} answers without request.write: its key would not be stored")
+        return answer.stored()
+
+    def remaining_ms() -> int:
+        return int(context.get_remaining_time_in_millis()) if context is not None else declared.timeout_s * 1000
+
+    stored, replayed = run_once(
+        process.database(), key=scope, payload_digest=_payload_digest(request), remaining_ms=remaining_ms, work=work
+    )
+    if "secretShown" in stored:
+        raise Conflict("This request was answered once, with a secret; it is not shown again.", code="secret_shown")
+    headers = {**stored["headers"], "Idempotency-Replayed": "true"} if replayed else stored["headers"]
+    return Answer(stored["body"], stored["status"], headers)
+
+
+def _payload_digest(request: Request) -> str:
+    """A digest of what was asked, not of its bytes: a client that retries writes another multipart boundary."""
+    import hashlib
+
+    files = {
+        name: [file.filename, hashlib.sha256(file.content).hexdigest()] for name, file in request.files.items()
+    }
+    return hashlib.sha256(canonical([request.body, request.query, files])).hexdigest()
+
+
+def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, str]) -> Response:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **answer.headers}
+    if answer.body is None:
+        headers.pop("Content-Type")
+        return Response(body="", status_code=answer.status, headers=headers)
+    if answer.status in (200, 201) and declared.role is not None:
+        headers.setdefault("ETag", entity_tag(answer.body))
+        if declared.method == "GET" and matches_if_none_match(request_headers.get("if-none-match"), headers["ETag"]):
+            headers.pop("Content-Type")
+            return Response(body="", status_code=304, headers=headers)
+    body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":"))
+    return Response(body=body, status_code=answer.status, headers=headers)
+
+
+def _failure(error: HotplugError, instance: str, request_id: str) -> Response:
+    document, headers = problem(error, instance=instance, request_id=request_id)
+    headers["Cache-Control"] = "no-store"
+    return Response(
+        body=json.dumps(document, ensure_ascii=False), status_code=error.status, headers=headers
+    )
