@@ -245,8 +245,9 @@ def s3_client() -> Any:
         read_timeout=READ_TIMEOUT_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
         signature_version="s3v4",
-        # Only AWS resolves bucket.host; another endpoint is asked by path.
-        s3={"addressing_style": "path" if custom_endpoint else "auto"},
+        # Only AWS resolves bucket.host; another endpoint is asked by path. "auto" would sign for the global
+        # endpoint, whose redirect to the bucket's region a signature does not survive.
+        s3={"addressing_style": "path" if custom_endpoint else "virtual"},
         # SHA-256 is named where it matters; a CRC beside it would read every body twice.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

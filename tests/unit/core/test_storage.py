@@ -201,6 +201,21 @@ def test_the_process_wide_storage_can_be_replaced() -> None:
         storage.use(None)
 
 
+def test_signatures_are_made_for_the_regions_own_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    store = storage.S3Storage("hotplug")
+    form = store.presign_post("k", size=1, sha256_hex=sha(b""), seconds=9)
+    assert form.url == "https://hotplug.s3.eu-central-1.amazonaws.com/"
+    assert store.presign_get("k", None, 9).startswith("https://hotplug.s3.eu-central-1.amazonaws.com/k?")
+
+
 def test_importing_storage_does_not_import_boto3() -> None:
     code = (
         "import sys, chalicelib.core.storage; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
