@@ -1,12 +1,13 @@
 """What operators see: JSON log lines with stable names, the phases of operations, and EMF metrics.
 
-powertools' Logger and Metrics do the writing; both are imported on first use (50 ms together), so that a warm
-answer that has nothing to say pays nothing. Nothing here raises into the code that calls it: a request must not
-fail because of its own description.
+powertools' Logger and Metrics do the writing; both are imported on first use (50 ms together), so that a
+warm answer that has nothing to say pays nothing. Nothing here raises into the code that calls it: a request
+must not fail because of its own description.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -60,8 +61,8 @@ def event(name: str, /, **fields: Any) -> None:
 def exception(name: str, error: BaseException, /, **fields: Any) -> None:
     """Write one line at ERROR with the error's type and where it came from.
 
-    The text of an unexpected error is left out: a driver puts the statement's values into it, a parser a piece
-    of the payload. Ours (`HotplugError`) is written for the reader and holds neither.
+    The text of an unexpected error is left out: a driver puts the statement's values into it, a parser a
+    piece of the payload. Ours (`HotplugError`) is written for the reader and holds neither.
     """
     _write(logging.ERROR, name, {**fields, **_described(error), "stack": _frames(error)})
 
@@ -230,7 +231,8 @@ def _write(level: int, name: str, fields: Mapping[str, Any]) -> None:
         extra = {f"{key}_" if key in _TAKEN else key: value for key, value in line.items()}
         _the_logger().log(level, name, extra=extra)
     except Exception as error:  # noqa: BLE001 - a log line that cannot be written must not fail the request
-        print(f'{{"level":"ERROR","message":"telemetry.failed","errorType":"{type(error).__name__}"}}')  # noqa: T201
+        line = {"level": "ERROR", "message": "telemetry.failed", "errorType": type(error).__name__}
+        sys.stdout.write(json.dumps(line) + "\n")
 
 
 class _Stdout(logging.StreamHandler[Any]):

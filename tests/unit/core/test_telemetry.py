@@ -55,9 +55,10 @@ def test_a_field_may_have_a_name_that_logging_has_taken(lines: Any) -> None:
 
 
 SENSITIVE = [
-    "secret", "api_secret", "apiSecret", "apisecret", "secretHash", "token", "accessToken", "token_type", "password",
-    "dbPassword", "Authorization", "apikey", "apiKey", "api_key", "x-api-key", "X-API-KEY", "APIKey",
-    "params", "plugin_params", "config", "defaultConfig", "body", "requestBody", "payload", "credentials",
+    "secret", "api_secret", "apiSecret", "apisecret", "secretHash", "token", "accessToken", "token_type",
+    "password", "dbPassword", "Authorization", "apikey", "apiKey", "api_key", "x-api-key", "X-API-KEY",
+    "APIKey", "params", "plugin_params", "config", "defaultConfig", "body", "requestBody",
+    "payload", "credentials",
 ]  # fmt: skip
 HARMLESS = [
     "config_id", "configId", "params_schema", "payload_bytes", "bodySize", "promptTokens", "plugin_id",
