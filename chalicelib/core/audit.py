@@ -15,7 +15,8 @@ from chalicelib.core.ids import new_id
 
 
 class AuditLog(Base):
-    """Who did what to which object, and how its state changed (as digests: the log must not hold payloads)."""
+    """Who did what to which object, and how its state changed (as digests: the log must not hold
+    payloads)."""
 
     __tablename__ = "audit_log"
     __table_args__ = (

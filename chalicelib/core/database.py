@@ -1,9 +1,9 @@
 """The database: column types that agree on three servers, one engine, units of work and reads.
 
-MySQL 8 (Aurora), MariaDB 10.11 and SQLite. Reads run in AUTOCOMMIT (one round trip each); a unit of work runs in
-READ COMMITTED, because under REPEATABLE READ a check that is made after taking a lock still sees the snapshot from
-before it. On SQLite a unit begins with BEGIN IMMEDIATE: with the default, two units that read and then write lose
-updates silently.
+MySQL 8 (Aurora), MariaDB 10.11 and SQLite. Reads run in AUTOCOMMIT (one round trip each); a unit of work runs
+in READ COMMITTED, because under REPEATABLE READ a check that is made after taking a lock still sees the
+snapshot from before it. On SQLite a unit begins with BEGIN IMMEDIATE: with the default, two units that read
+and then write lose updates silently.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from functools import lru_cache
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from sqlalchemy import DateTime, MetaData, String, Text, create_engine, event
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from chalicelib.core import guards
@@ -33,17 +34,26 @@ from chalicelib.core.errors import Unavailable
 LOCK_WAIT_S = 5
 STATEMENT_TIMEOUT_S = 20
 UNIT_ATTEMPTS = 6
+# No attempt begins later than this: six lock timeouts in a row would outlast the request.
+UNIT_ATTEMPTS_END_S = 15
+# RDS Proxy pins the session behind a longer statement (its limit is 16 KB) until the client connection ends.
+PINNING_STATEMENT = 15_000
 T = TypeVar("T")
 _DEADLOCK_CODES = frozenset({1205, 1213})
-_GONE_CODES = frozenset({0, 1040, 1043, 1053, 1152, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2014, 2055})
+# 1040, 1203: no connection left; 1053, 1927, 3169: shutdown, killed; 1290, 1836: the writer became a reader
+# in a failover; 2002..2055 and 4031: the connection is lost; 0: PyMySQL's word for a closed one.
+_GONE_CODES = frozenset(
+    {0, 1040, 1043, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1290, 1836, 1927}
+    | {2002, 2003, 2006, 2013, 2014, 2045, 2055, 3169, 4031}
+)
 
 # Identifiers and slugs compare byte for byte; people's text is searched with lower().
 MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 class Base(DeclarativeBase):
-    """Root of every table. `cache_scope` and `cache_key` say which hot-cache entries a row's change must drop;
-    both None for rows that no function keeps in memory (executions, tasks, logs)."""
+    """Root of every table. `cache_scope` and `cache_key` say which hot-cache entries a row's change must
+    drop; both None for rows that no function keeps in memory (executions, tasks, logs)."""
 
     metadata = MetaData(
         naming_convention={
@@ -80,7 +90,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class JsonDocument(TypeDecorator[Any]):
-    """A JSON value as MEDIUMTEXT: MySQL's JSON type reorders keys, MariaDB's does not; text keeps what was given."""
+    """A JSON value as MEDIUMTEXT: MySQL's JSON type reorders keys, MariaDB's does not; text keeps what was
+    given."""
 
     impl = Text
     cache_ok = True
@@ -116,8 +127,59 @@ class TimestampMixin:
     )
 
 
+class SecondConnection(RuntimeError):
+    """A programming error: a connection was asked for while this thread holds one. With a pool of one it
+    would wait for itself."""
+
+
+class CommitUnknown(Unavailable):
+    """The connection was lost during COMMIT: the unit may have happened or not. Whoever can read back,
+    should."""
+
+
 class Unit(Session):
-    """The session of a unit of work. core/cache_log.py listens on this class to bump the cache versions."""
+    """The session of a unit of work. core/cache_log.py listens on this class to bump the cache versions, so
+    whatever would write past its listeners is refused."""
+
+    def connection(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: a statement on the bare connection bumps no cache version."""
+        raise _past_the_cache("connection()")
+
+    def bulk_save_objects(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: it raises no flush event."""
+        raise _past_the_cache("bulk_save_objects()")
+
+    def bulk_insert_mappings(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: it raises no flush event."""
+        raise _past_the_cache("bulk_insert_mappings()")
+
+    def bulk_update_mappings(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: it raises no flush event."""
+        raise _past_the_cache("bulk_update_mappings()")
+
+
+def _past_the_cache(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"{name} would change rows without bumping the cache versions; use add() or execute()"
+    )
+
+
+class Reads(Session):
+    """A session that reads in AUTOCOMMIT; it refuses to write, because it has no transaction that could
+    bump."""
+
+
+def _refuse_flush(_session: Reads, _context: Any, _instances: Any) -> None:
+    raise RuntimeError("a read session does not write; open a unit of work")
+
+
+def _refuse_writing(state: ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        raise RuntimeError("a read session does not write; open a unit of work")
+
+
+event.listen(Reads, "before_flush", _refuse_flush)
+event.listen(Reads, "do_orm_execute", _refuse_writing)
 
 
 @dataclass(frozen=True)
@@ -140,8 +202,8 @@ class DatabaseService:
     connect_timeout
         Seconds for one connection attempt.
     pool_size, max_overflow
-        One and none: an environment serves one request at a time, and nothing checks out a second connection while
-        one is open.
+        One and none: an environment serves one request at a time, and nothing checks out a second connection
+        while one is open.
     pool_recycle
         Seconds after which an idle connection is replaced (RDS Proxy ends idle clients after 30 minutes).
     ca_file
@@ -160,7 +222,11 @@ class DatabaseService:
         *,
         ca_file: str | None = None,
     ) -> None:
+        # Its listeners bump the cache versions: no process may write without them.
+        from chalicelib.core import cache_log  # noqa: F401
+
         self.database_url = database_url
+        self.ca_file = ca_file
         self._url = make_url(database_url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": 5}
@@ -173,10 +239,16 @@ class DatabaseService:
                 "connect_args": mysql_connect_args(self._url, connect_timeout, ca_file),
             }
         self.engine: Engine = create_engine(self._url, isolation_level="AUTOCOMMIT", **options)
+        event.listen(self.engine, "handle_error", _mark_gone)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
+        else:
+            event.listen(self.engine, "connect", _bound_lock_waits)
+            event.listen(self.engine, "before_cursor_execute", _notice_pinning)
+            event.listen(self.engine, "checkin", _give_back_pinned)
         self._units = self._unit_engine()
         self._entered = threading.local()
+        self._held = threading.local()
 
     def _unit_engine(self) -> Engine:
         if not self.is_sqlite:
@@ -185,23 +257,39 @@ class DatabaseService:
         event.listen(units, "begin", _begin_immediate)
         return units
 
-    # -- units of work -------------------------------------------------------------------------------------------
+    # -- units of work ---------------------------------------------------------------------------------------
 
     @contextmanager
     def session_getter(self) -> Iterator[Unit]:
-        """Yield the session of one unit of work: commit on leaving, rollback on an exception, closed in any case.
+        """Yield the session of one unit of work: commit on leaving, rollback on an exception, closed in any
+        case.
 
         Raises
         ------
         errors.Unavailable
             When the server cannot be reached.
+        CommitUnknown
+            When it was lost during COMMIT.
         """
-        with guards.unit(), Unit(self._units, expire_on_commit=False) as session:
+        with (
+            self._holding("a unit of work"),
+            guards.unit(),
+            Unit(self._units, expire_on_commit=False) as session,
+        ):
+            ending = False
             try:
                 yield session
+                ending = True
                 session.commit()
             except DBAPIError as error:
                 session.rollback()
+                # An error without a statement is COMMIT's own; whatever failed before it was not committed.
+                if is_disconnect(error) and ending and error.statement is None:
+                    raise CommitUnknown(
+                        "The database was lost while it committed.",
+                        code="database.commit_unknown",
+                        retry_after=2,
+                    ) from error
                 if is_disconnect(error):
                     raise away(error) from error
                 raise
@@ -212,7 +300,13 @@ class DatabaseService:
         """Run `work(session)` as one unit, again from its beginning after a deadlock or a lock timeout.
 
         Full jitter between attempts keeps two writers that collided from colliding again.
+
+        Raises
+        ------
+        errors.Unavailable
+            `database.contended` after the last attempt.
         """
+        end = time.monotonic() + UNIT_ATTEMPTS_END_S
         for attempt in range(1, attempts + 1):
             try:
                 with self.session_getter() as session:
@@ -220,15 +314,18 @@ class DatabaseService:
             except OperationalError as error:
                 if not is_lock_failure(error):
                     raise
-                if attempt == attempts:
+                if attempt == attempts or time.monotonic() > end:
                     raise Unavailable(
-                        "Too many writers at the same time; try again.", code="database.contended", retry_after=1
+                        "Too many writers at the same time; try again.",
+                        code="database.contended",
+                        retry_after=1,
                     ) from error
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - spreading load, not a secret
         raise AssertionError("unreachable")
 
     def get_session(self) -> Iterator[Unit]:
-        """Yield one session, for frameworks that want a generator; the same guarantees as `session_getter`."""
+        """Yield one session, for frameworks that want a generator; the same guarantees as
+        `session_getter`."""
         with self.session_getter() as session:
             yield session
 
@@ -239,13 +336,16 @@ class DatabaseService:
     def __exit__(self, *exception: Any) -> None:
         self._entered.manager.__exit__(*exception)
 
-    # -- reads ---------------------------------------------------------------------------------------------------
+    # -- reads -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def reads(self) -> Iterator[Session]:
-        """Yield a session that reads in AUTOCOMMIT: each statement one round trip and the newest committed state."""
-        guards.forbid_in_unit("a second connection")
-        with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+        """Yield a session that reads in AUTOCOMMIT: each statement one round trip and the newest committed
+        state."""
+        with (
+            self._holding("a read session"),
+            Reads(self.engine, autoflush=False, expire_on_commit=False) as session,
+        ):
             try:
                 yield session
             except DBAPIError as error:
@@ -257,12 +357,23 @@ class DatabaseService:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Yield the AUTOCOMMIT connection itself, for the version read and other single statements."""
-        guards.forbid_in_unit("a second connection")
-        with self.engine.connect() as connection:
+        """Yield the AUTOCOMMIT connection itself, for the version read and other single statements on tables
+        that no function caches."""
+        with self._holding("a connection"), self.engine.connect() as connection:
             yield connection
 
-    # -- schema --------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _holding(self, what: str) -> Iterator[None]:
+        held = getattr(self._held, "by", None)
+        if held is not None:
+            raise SecondConnection(f"{what} was asked for while {held} is open")
+        self._held.by = what
+        try:
+            yield
+        finally:
+            self._held.by = None
+
+    # -- schema ----------------------------------------------------------------------------------------------
 
     def check_table(self, model: type[Base]) -> list[Result]:
         """Compare a table with its model: columns, types, nullability and indexes."""
@@ -271,7 +382,8 @@ class DatabaseService:
         return check_table(self.engine, model)
 
     def create_db_and_tables(self, models: list[type[Base]] | None = None) -> None:
-        """Create the database and whatever tables are missing in it; never alter one. Safe when run concurrently."""
+        """Create the database and whatever tables are missing in it; never alter one. Safe when run
+        concurrently."""
         from chalicelib.core.table_check import create_missing
 
         create_missing(self, models)
@@ -282,48 +394,92 @@ class DatabaseService:
 
 
 def mysql_connect_args(url: URL, connect_timeout: int, ca_file: str | None) -> dict[str, Any]:
-    """Return PyMySQL's arguments: bounded waits, and TLS by one context instead of one per connection (20-35 ms)."""
+    """Return PyMySQL's arguments: bounded waits, and TLS by one context instead of one per connection (20-35
+    ms)."""
     arguments: dict[str, Any] = {
         "charset": "utf8mb4",
         "connect_timeout": connect_timeout,
         "read_timeout": STATEMENT_TIMEOUT_S,
         "write_timeout": STATEMENT_TIMEOUT_S,
-        "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_S}",
     }
     if ca_file is None and url.host in ("127.0.0.1", "localhost", "::1"):
         arguments["ssl_disabled"] = True
     else:
-        arguments["ssl"] = ssl.create_default_context(cafile=ca_file)
+        arguments["ssl"] = _tls_context(ca_file)
     return arguments
+
+
+@lru_cache(maxsize=4)
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor = dbapi_connection.cursor()
+    # busy_timeout first: the switch to WAL waits for other processes that make it at the same time.
     # WAL: readers are not blocked by the writer. FULL: an acknowledged commit survives a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _bound_lock_waits(dbapi_connection: Any, _record: Any) -> None:
+    # Looked at before it is set: SET pins an RDS Proxy session, and there the parameter group sets the bound.
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout")
+        if cursor.fetchone()[0] > LOCK_WAIT_S:
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_S}")
+
+
+def _notice_pinning(
+    connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+) -> None:
+    # PyMySQL writes the parameters into the statement.
+    if len(statement) + _length(parameters) > PINNING_STATEMENT:
+        connection.info["pinned"] = True
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_length(item) for item in value.values())
+    return sum(_length(item) for item in value) if isinstance(value, list | tuple) else 8
+
+
+def _give_back_pinned(_dbapi_connection: Any, record: Any) -> None:
+    if record.info.pop("pinned", False):
+        record.invalidate()
+
+
+def _mark_gone(context: ExceptionContext) -> None:
+    # SQLAlchemy's own list lacks failovers and shutdowns; a connection that is marked is not returned to the
+    # pool.
+    arguments = context.original_exception.args
+    if arguments and isinstance(arguments[0], int) and arguments[0] in _GONE_CODES:
+        context.is_disconnect = True
 
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _server_code(error: BaseException) -> int | None:
+def server_code(error: BaseException) -> int | None:
+    """Return the server's error number, None where the error carries none (SQLite)."""
     arguments = getattr(getattr(error, "orig", None), "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 def is_lock_failure(error: DBAPIError) -> bool:
     """True for a deadlock (1213), a lock timeout (1205) or a busy SQLite: the whole unit may run again."""
-    return _server_code(error) in _DEADLOCK_CODES or "database is locked" in str(error.orig)
+    return server_code(error) in _DEADLOCK_CODES or "database is locked" in str(error.orig)
 
 
 def is_disconnect(error: BaseException) -> bool:
     """True where the server is away rather than the statement wrong."""
-    if isinstance(error, DisconnectionError | InterfaceError):
+    if isinstance(error, DisconnectionError):
         return True
-    if isinstance(error, DBAPIError) and (error.connection_invalidated or _server_code(error) in _GONE_CODES):
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or server_code(error) in _GONE_CODES):
         return True
     return isinstance(error, OperationalError) and "unable to open database file" in str(error.orig)
 

@@ -1,15 +1,17 @@
 """The reading half of the hot cache: what a warm function keeps in memory, and how it notices every change.
 
-Once per invocation, before the request's other SQL, `refresh` reads all versions in one round trip. For a scope that
-moved it reads which keys were touched, drops what derives from them, and only then takes the new version as known.
+Once per invocation, before the request's other SQL, `refresh` reads all versions in one round trip. For a
+scope that moved it reads which keys were touched, drops what derives from them, and only then takes the new
+version as known.
 
 Five rules make the promise "after a write is acknowledged no later request sees the old state" hold:
 
-1. the version is read before data is loaded, and an entry is refused unless it was loaded under the version that is
-   still known;
+1. the version is read before data is loaded, and an entry is refused unless it was loaded under the version
+   that is still known;
 2. entries are filled only through the read engine, never from inside a unit of work, which may roll back;
 3. an entry names every (scope, key) that it derives from, `*` for lists and for absence;
-4. when the change log has a gap, is shorter than the step, goes backwards or belongs to another epoch: drop all;
+4. when the change log has a gap, is shorter than the step, goes backwards or belongs to another epoch: drop
+   all;
 5. the bump is part of the writer's transaction (core/cache_log.py).
 """
 
@@ -24,6 +26,7 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from chalicelib.core import guards
@@ -36,8 +39,8 @@ Dependency = tuple[str, str]
 
 _VERSIONS = text("SELECT scope, version, epoch FROM cache_version")
 _CHANGES = text(
-    "SELECT version, item_key FROM cache_change"
-    " WHERE scope = :scope AND version > :known AND version <= :current ORDER BY version, item_key LIMIT :most"
+    "SELECT version, item_key FROM cache_change WHERE scope = :scope"
+    " AND version > :known AND version <= :current ORDER BY version, item_key LIMIT :most"
 )
 
 
@@ -83,12 +86,15 @@ class HotCache:
         self._refreshed_at: float | None = None
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._index: defaultdict[Dependency, set[Hashable]] = defaultdict(set)
-        # Moves with every drop: an entry that was loaded before a drop is refused after it (rule 1).
+        # Moves with every version that is taken as known: an entry that was loaded before is refused after
+        # (rule 1).
         self._generation = 0
-        self._recent: defaultdict[str, deque[tuple[int, str]]] = defaultdict(lambda: deque(maxlen=RECENT_CHANGES))
+        self._recent: defaultdict[str, deque[tuple[int, str]]] = defaultdict(
+            lambda: deque(maxlen=RECENT_CHANGES)
+        )
         self.reloads = 0
 
-    # -- validating ----------------------------------------------------------------------------------------------
+    # -- validating ------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Take notice of every change that was committed before this call.
@@ -107,6 +113,8 @@ class HotCache:
             if not is_disconnect(error):
                 raise
             raise away(error) from error
+        except PoolTimeout as error:
+            raise away(error) from error
         self._refreshed_at = now
 
     def _read_versions(self) -> None:
@@ -114,8 +122,8 @@ class HotCache:
             try:
                 rows = connection.execute(_VERSIONS).all()
             except DBAPIError as error:
-                # The pool does not ping (that is a round trip): a connection that died while this environment was
-                # frozen is replaced here, once.
+                # The pool does not ping (that is a round trip): a connection that died while this environment
+                # was frozen is replaced here, once.
                 if not is_disconnect(error):
                     raise
                 rows = None
@@ -126,15 +134,29 @@ class HotCache:
             self._follow(connection, connection.execute(_VERSIONS).all())
 
     def _follow(self, connection: Connection, rows: Iterable[Row[Any]]) -> None:
+        seen = set()
         for row in rows:
             scope, version, epoch = row.scope, row.version, row.epoch
+            seen.add(scope)
             known = self._known.get(scope)
             if known == (version, epoch):
                 continue
             if known is not None:
                 self.reloads += 1
                 self._drop(scope, self._changed(connection, scope, known, (version, epoch)))
+            # Also the first time: what was loaded before this number was read may be older than it.
+            self._generation += 1
             self._known[scope] = (version, epoch)
+        for scope in self._known.keys() - seen:
+            # The row is gone (another database, a restore under way): nothing vouches for what was kept.
+            self._forget(scope)
+
+    def _forget(self, scope: str) -> None:
+        self.reloads += 1
+        self._generation += 1
+        self._recent[scope].clear()
+        self._drop(scope, (EVERYTHING,))
+        del self._known[scope]
 
     def _changed(
         self, connection: Connection, scope: str, known: tuple[int, str], current: tuple[int, str]
@@ -155,7 +177,6 @@ class HotCache:
         return {key for _, key in rows}
 
     def _drop(self, scope: str, keys: Collection[str]) -> None:
-        self._generation += 1
         if EVERYTHING in keys:
             doomed = {name for dep, names in self._index.items() if dep[0] == scope for name in names}
         else:
@@ -173,15 +194,24 @@ class HotCache:
             if not names:
                 del self._index[dependency]
 
-    # -- entries -------------------------------------------------------------------------------------------------
+    # -- entries ---------------------------------------------------------------------------------------------
 
     def stamp(self) -> Stamp:
         """Return the mark that a later `put` must carry; taken before the data is read."""
         return Stamp(self._generation)
 
     def put(self, name: Hashable, value: Any, depends: Iterable[Dependency], stamp: Stamp) -> bool:
-        """Keep a value; False where it was loaded under a state that is no longer the known one."""
+        """Keep a value; False where it was loaded under a state that is no longer the known one.
+
+        Raises
+        ------
+        guards.NetworkInsideUnit
+            Inside a unit of work: what it read may be rolled back, or older than what is known.
+        """
+        guards.forbid_in_unit("filling the hot cache")
         depends = tuple(depends)
+        if not depends:
+            raise ValueError(f"{name!r} derives from nothing: no change would ever drop it")
         if stamp.generation != self._generation or any(scope not in self._known for scope, _ in depends):
             return False
         if name in self._entries:
@@ -207,14 +237,19 @@ class HotCache:
         Parameters
         ----------
         read
-            Gets a read session and returns the value with every (scope, key) that it derives from. The value is
-            shared by later requests of this process, so it must be immutable.
+            Gets a read session and returns the value with every (scope, key) that it derives from. The value
+            is shared by later requests of this process, so it must be immutable.
+
+        Raises
+        ------
+        guards.NetworkInsideUnit
+            Inside a unit of work, also where the value is kept: whether it is, is chance.
         """
+        guards.forbid_in_unit("the hot cache")
         entry = self._entries.get(name)
         if entry is not None:
             self._entries.move_to_end(name)
             return entry.value  # type: ignore[no-any-return]
-        guards.forbid_in_unit("the hot cache")
         stamp = self.stamp()
         with self._database.reads() as session:
             value, depends = read(session)
@@ -226,9 +261,13 @@ class HotCache:
         return self._known.get(scope, (0, ""))
 
     def recent_changes(self, scope: str) -> list[tuple[int, str]]:
-        """Return the last changes of a scope that this process followed, oldest first; without a gap, none before
-        its first refresh."""
-        return list(self._recent[scope])
+        """Return the last changes of a scope that this process followed, oldest first: whole versions,
+        without a gap, up to `version(scope)`; none before its first refresh."""
+        changes = list(self._recent[scope])
+        if len(changes) < RECENT_CHANGES:
+            return changes
+        # The oldest version may have lost some of its keys: whoever follows the list would keep them.
+        return [change for change in changes if change[0] != changes[0][0]]
 
     def __len__(self) -> int:
         return len(self._entries)

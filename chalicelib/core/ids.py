@@ -1,7 +1,7 @@
 """Identifiers: time-ordered, made by any function at once, never by the database.
 
-Keys are not AUTO_INCREMENT because MySQL has no RETURNING (one round trip a row otherwise) and because an id that
-leaves the service must not tell how many rows there are.
+Keys are not AUTO_INCREMENT because MySQL has no RETURNING (one round trip a row otherwise) and because an id
+that leaves the service must not tell how many rows there are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _last = 0
 def new_id() -> int:
     """Return a 63-bit integer id, greater than every earlier one of this process.
 
-    42 bits of milliseconds, then 21 random bits: two functions that make an id in the same millisecond collide once
-    in two million pairs, and the primary key refuses that.
+    42 bits of milliseconds, then 21 random bits: two functions that make an id in the same millisecond
+    collide once in two million pairs, and the primary key refuses that.
     """
     global _last
     candidate = (int(time.time() * 1000) - _EPOCH_MS) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)

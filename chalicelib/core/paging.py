@@ -1,8 +1,8 @@
 """Keyset pages with opaque cursors.
 
-Never OFFSET: page 1,000 must cost what page 1 costs, and a row that is inserted meanwhile must not shift the rest.
-A cursor is bound to the caller and to the filter and carries a MAC, so that nobody can make the database seek to a
-place of their choice or reuse a cursor for another listing.
+Never OFFSET: page 1,000 must cost what page 1 costs, and a row that is inserted meanwhile must not shift the
+rest. A cursor is bound to the caller and to the filter and carries a MAC, so that nobody can make the
+database seek to a place of their choice or reuse a cursor for another listing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def list_page(
     Parameters
     ----------
     order
-        Columns that an index sorts by, the last one unique. Their values must be JSON (ids, names), not times.
+        Columns that an index sorts by, the last one unique. Their values must be JSON (ids, names), not
+        times.
     """
     position = page.position(len(order))
     if position is not None:

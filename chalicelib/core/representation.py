@@ -23,7 +23,8 @@ def canonical(value: Any) -> bytes:
 
 
 def entity_tag(resource: Any) -> str:
-    """Return the strong ETag of a representation: a digest of it, so it changes exactly when the resource does."""
+    """Return the strong ETag of a representation: a digest of it, so it changes exactly when the resource
+    does."""
     return f'"{hashlib.sha256(canonical(resource)).hexdigest()[:32]}"'
 
 

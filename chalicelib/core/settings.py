@@ -22,8 +22,8 @@ class Settings:
     Raises
     ------
     ValueError
-        From `from_environment`, naming every setting that does not hold: a function with a bad setting must not
-        start, rather than run with a guess.
+        From `from_environment`, naming every setting that does not hold: a function with a bad setting must
+        not start, rather than run with a guess.
     """
 
     database_url: str
@@ -61,7 +61,9 @@ class Settings:
 
         policy = env.get("HOTPLUG_SIGNATURE_POLICY") or "none"
         if policy != "none":
-            problems.append("HOTPLUG_SIGNATURE_POLICY: this release verifies no signatures yet; only `none` is accepted")
+            problems.append(
+                "HOTPLUG_SIGNATURE_POLICY: this release verifies no signatures yet; only `none` is accepted"
+            )
         if env.get("HOTPLUG_ENABLE_MARKET", "0") not in ("", "0"):
             problems.append("HOTPLUG_ENABLE_MARKET: this release has no market yet; only `0` is accepted")
         settings = cls(
@@ -73,7 +75,8 @@ class Settings:
             runtime_network_function=env.get("HOTPLUG_RUNTIME_NETWORK_FUNCTION", "runtime_network"),
             key_file=env.get("HOTPLUG_KEY_FILE") or None,
             kms_key_id=env.get("HOTPLUG_KMS_KEY_ID") or None,
-            local_cache_dir=env.get("HOTPLUG_LOCAL_CACHE_DIR") or os.path.join(tempfile.gettempdir(), "hotplug"),
+            local_cache_dir=env.get("HOTPLUG_LOCAL_CACHE_DIR")
+            or os.path.join(tempfile.gettempdir(), "hotplug"),
             max_staleness_ms=int(number("HOTPLUG_MAX_STALENESS_MS", 0, 0, 3_600_000)),
             rate_per_s=number("HOTPLUG_RATE", 50, 0.1, 1_000_000),
             burst=int(number("HOTPLUG_BURST", 100, 1, 1_000_000)),

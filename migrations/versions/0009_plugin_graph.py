@@ -1,0 +1,19 @@
+"""Table plugin_graph."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from migrations import schema
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+    schema.create_table(
+        "plugin_graph",
+        sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("changes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_plugin_graph"),
+    )

@@ -1,0 +1,64 @@
+"""Fixtures of the whole suite: databases on SQLite and on a real MySQL-family server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chalicelib.core import cache_log
+from chalicelib.core.database import DatabaseService
+from chalicelib.events.migration import MODELS
+from tests import databases
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        databases.begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        databases.end_run()
+
+
+@pytest.fixture
+def mysql_url() -> Iterator[str]:
+    """The URL of an empty database of its own on the real server."""
+    try:
+        with databases.new_database() as url:
+            yield url
+    except databases.NoServer as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path}/hotplug.db"
+
+
+@pytest.fixture(params=["sqlite", "mysql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, once on SQLite and once on the real server."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[DatabaseService]:
+    """A service on a fresh schema: the tables of every model, and the seeded cache versions."""
+    service = create_schema(database_url)
+    yield service
+    service.close()
+
+
+def create_schema(url: str) -> DatabaseService:
+    """Create the tables of every model and seed the cache versions; tests/integration/test_migrations.py
+    proves that the migrations lead to the same."""
+    service = DatabaseService(url)
+    service.create_db_and_tables(list(MODELS))
+    with service.session_getter() as session:
+        cache_log.seed(session)
+    return service
