@@ -1,4 +1,4 @@
-"""Plugin packages as attackers and careless tools make them, each with the rule that refuses it, and good ones.
+"""Packages as attackers and careless tools make them, each with the rule that refuses it, and good ones.
 
 Hostile cases name every rule that may speak: the one they were made for, and in `also` those that cannot help
 it.
