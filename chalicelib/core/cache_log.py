@@ -212,11 +212,8 @@ def _bump(session: Unit) -> None:
         .values(version=CacheVersion.version + 1, updated_at=now)
         .execution_options(synchronize_session=False)
     )
-    numbers = dict(
-        session.execute(
-            select(CacheVersion.scope, CacheVersion.version).where(CacheVersion.scope.in_(scopes))
-        ).tuples()
-    )
+    current = select(CacheVersion.scope, CacheVersion.version).where(CacheVersion.scope.in_(scopes))
+    numbers = {row.scope: row.version for row in session.execute(current)}
     if missing := [scope for scope in scopes if scope not in numbers]:
         raise RuntimeError(
             f"cache_version has no row for {', '.join(missing)}: the database was not migrated"

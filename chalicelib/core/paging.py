@@ -49,6 +49,9 @@ class Page:
     key: bytes
 
     def _mac(self, payload: bytes) -> bytes:
+        if not self.key:
+            # Anyone could make cursors under an empty key.
+            raise ValueError("a page needs the deployment's key")
         bound = json.dumps(self.binding, sort_keys=True, separators=(",", ":")).encode()
         return hmac.new(self.key, bound + b"\0" + payload, hashlib.sha256).digest()[:_MAC_BYTES]
 

@@ -11,9 +11,17 @@ from chalicelib.core.errors import PreconditionFailed
 
 
 def timestamp(value: datetime | None) -> str | None:
-    """Return an aware datetime as RFC 3339 UTC with microseconds."""
+    """Return an aware datetime as RFC 3339 UTC with microseconds, None for None.
+
+    Raises
+    ------
+    ValueError
+        For a naive datetime: Python would take it for the machine's local time.
+    """
     if value is None:
         return None
+    if value.tzinfo is None:
+        raise ValueError("a naive datetime is no moment")
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

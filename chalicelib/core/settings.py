@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 VERSION = "0.1.0"
@@ -13,6 +13,7 @@ ONE_MIB = 1024 * 1024
 
 # An API call ends after 29 s at the gateway: a load must leave time for the answer.
 LOAD_TIMEOUT_CEILING_S = 25
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Settings:
         not start, rather than run with a guess.
     """
 
-    database_url: str
+    # Holds a password: a log line that prints the settings must not show it.
+    database_url: str = field(repr=False)
     database_ca: str | None
     bucket: str
     install_queue_url: str | None
@@ -57,8 +59,18 @@ class Settings:
                 return default
             if not low <= value <= high:
                 problems.append(f"{name} must lie between {low:g} and {high:g}")
+                return default
             return value
 
+        def whole(name: str, default: int, low: int, high: int) -> int:
+            value = number(name, default, low, high)
+            if value != int(value):
+                problems.append(f"{name} must be a whole number")
+            return int(value)
+
+        log_level = env.get("HOTPLUG_LOG_LEVEL") or "INFO"
+        if log_level not in LOG_LEVELS:
+            problems.append(f"HOTPLUG_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}")
         policy = env.get("HOTPLUG_SIGNATURE_POLICY") or "none"
         if policy != "none":
             problems.append(
@@ -69,22 +81,22 @@ class Settings:
         settings = cls(
             database_url=_database_url(env, problems),
             database_ca=env.get("HOTPLUG_DATABASE_CA") or None,
-            bucket=env.get("HOTPLUG_BUCKET", "hotplug"),
+            bucket=env.get("HOTPLUG_BUCKET") or "hotplug",
             install_queue_url=env.get("HOTPLUG_INSTALL_QUEUE_URL") or None,
-            runtime_function=env.get("HOTPLUG_RUNTIME_FUNCTION", "runtime"),
-            runtime_network_function=env.get("HOTPLUG_RUNTIME_NETWORK_FUNCTION", "runtime_network"),
+            runtime_function=env.get("HOTPLUG_RUNTIME_FUNCTION") or "runtime",
+            runtime_network_function=env.get("HOTPLUG_RUNTIME_NETWORK_FUNCTION") or "runtime_network",
             key_file=env.get("HOTPLUG_KEY_FILE") or None,
             kms_key_id=env.get("HOTPLUG_KMS_KEY_ID") or None,
             local_cache_dir=env.get("HOTPLUG_LOCAL_CACHE_DIR")
             or os.path.join(tempfile.gettempdir(), "hotplug"),
-            max_staleness_ms=int(number("HOTPLUG_MAX_STALENESS_MS", 0, 0, 3_600_000)),
+            max_staleness_ms=whole("HOTPLUG_MAX_STALENESS_MS", 0, 0, 3_600_000),
             rate_per_s=number("HOTPLUG_RATE", 50, 0.1, 1_000_000),
-            burst=int(number("HOTPLUG_BURST", 100, 1, 1_000_000)),
+            burst=whole("HOTPLUG_BURST", 100, 1, 1_000_000),
             max_plugin_size=int(number("HOTPLUG_MAX_PLUGIN_SIZE", 100, 1, 2048) * ONE_MIB),
-            load_timeout_s=int(number("HOTPLUG_LOAD_TIMEOUT", 20, 1, LOAD_TIMEOUT_CEILING_S)),
+            load_timeout_s=whole("HOTPLUG_LOAD_TIMEOUT", 20, 1, LOAD_TIMEOUT_CEILING_S),
             signature_policy=policy,
             enable_market=False,
-            log_level=env.get("HOTPLUG_LOG_LEVEL", "INFO"),
+            log_level=log_level,
         )
         if problems:
             raise ValueError("; ".join(problems))
@@ -99,11 +111,10 @@ def _database_url(env: Mapping[str, str], problems: list[str]) -> str:
     if host := env.get("MYSQL_HOST"):
         from sqlalchemy import URL
 
-        try:
-            port = int(env.get("MYSQL_PORT") or 3306)
-        except ValueError:
-            problems.append("MYSQL_PORT is not a number")
-            port = 3306
+        port_text = env.get("MYSQL_PORT") or "3306"
+        port = int(port_text) if port_text.isascii() and port_text.isdigit() else 0
+        if not 1 <= port <= 65535:
+            problems.append("MYSQL_PORT must be a port number")
         url_object = URL.create(
             "mysql+pymysql",
             env.get("MYSQL_USER", "hotplug"),

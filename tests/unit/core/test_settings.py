@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from chalicelib.core.settings import Settings
+
+URL = {"HOTPLUG_DATABASE_URL": "sqlite:////tmp/hotplug.db"}
+
+
+def test_defaults_need_nothing_but_a_database() -> None:
+    settings = Settings.from_environment(URL)
+    assert settings.max_staleness_ms == 0
+    assert settings.max_plugin_size == 100 * 1024 * 1024
+    assert (settings.rate_per_s, settings.burst) == (50, 100)
+    assert settings.signature_policy == "none"
+    assert settings.load_timeout_s == 20
+
+
+def test_empty_values_are_the_defaults() -> None:
+    names = (
+        "HOTPLUG_BUCKET",
+        "HOTPLUG_BURST",
+        "HOTPLUG_LOG_LEVEL",
+        "HOTPLUG_ENABLE_MARKET",
+        "HOTPLUG_DATABASE_CA",
+    )
+    assert Settings.from_environment(URL | dict.fromkeys(names, "")) == Settings.from_environment(URL)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("HOTPLUG_BURST", "many", "HOTPLUG_BURST is not a number"),
+        ("HOTPLUG_BURST", "1.5", "HOTPLUG_BURST must be a whole number"),
+        ("HOTPLUG_BURST", "0", "HOTPLUG_BURST must lie between 1 and 1e+06"),
+        ("HOTPLUG_RATE", "nan", "HOTPLUG_RATE must lie between 0.1 and 1e+06"),
+        ("HOTPLUG_MAX_PLUGIN_SIZE", "inf", "HOTPLUG_MAX_PLUGIN_SIZE must lie between 1 and 2048"),
+        ("HOTPLUG_MAX_STALENESS_MS", "nan", "HOTPLUG_MAX_STALENESS_MS must lie between 0 and 3.6e+06"),
+        ("HOTPLUG_LOAD_TIMEOUT", "26", "HOTPLUG_LOAD_TIMEOUT must lie between 1 and 25"),
+        (
+            "HOTPLUG_SIGNATURE_POLICY",
+            "all",
+            "HOTPLUG_SIGNATURE_POLICY: this release verifies no signatures yet; only `none` is accepted",
+        ),
+        (
+            "HOTPLUG_ENABLE_MARKET",
+            "1",
+            "HOTPLUG_ENABLE_MARKET: this release has no market yet; only `0` is accepted",
+        ),
+        (
+            "HOTPLUG_LOG_LEVEL",
+            "LOUD",
+            "HOTPLUG_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL",
+        ),
+        (
+            "HOTPLUG_DATABASE_URL",
+            "postgresql://x/y",
+            "HOTPLUG_DATABASE_URL must begin with mysql+pymysql:// or sqlite:///",
+        ),
+        ("HOTPLUG_DATABASE_URL", "", "HOTPLUG_DATABASE_URL (or MYSQL_HOST) is not set"),
+    ],
+)
+def test_a_bad_setting_stops_the_start(name: str, value: str, problem: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Settings.from_environment(URL | {name: value})
+    assert str(caught.value) == problem
+
+
+def test_every_bad_setting_is_named() -> None:
+    bad = {"HOTPLUG_BURST": "x", "HOTPLUG_RATE": "y", "MYSQL_HOST": "db", "MYSQL_PORT": "99999"}
+    with pytest.raises(ValueError) as caught:
+        Settings.from_environment(bad)
+    assert str(caught.value).count(";") == 2
+
+
+def test_the_inherited_variables_make_a_url() -> None:
+    env = {
+        "MYSQL_HOST": "db",
+        "MYSQL_USER": "me",
+        "MYSQL_PASSWORD": "p@ss/w:rd",
+        "MYSQL_DB": "plat",
+        "MYSQL_PORT": "1",
+    }
+    url = make_url(Settings.from_environment(env).database_url)
+    assert (url.host, url.port, url.username, url.password, url.database) == (
+        "db",
+        1,
+        "me",
+        "p@ss/w:rd",
+        "plat",
+    )
+
+
+def test_our_own_variable_wins_over_the_inherited_ones() -> None:
+    assert Settings.from_environment(URL | {"MYSQL_HOST": "db"}).database_url == URL["HOTPLUG_DATABASE_URL"]
+
+
+def test_printed_settings_show_no_password() -> None:
+    settings = Settings.from_environment({"HOTPLUG_DATABASE_URL": "mysql+pymysql://me:hush@db/plat"})
+    assert "hush" not in repr(settings)
