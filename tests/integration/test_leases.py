@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Table, make_url, text
 
 from chalicelib.core import leases
-from chalicelib.core.database import Base, DatabaseService
+from chalicelib.core.database import DatabaseService
 from chalicelib.core.leases import Lease, LeaseRow
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -23,34 +18,13 @@ WRITERS = 4
 ROUNDS = 15
 
 
-def _create_table(url: str) -> None:
-    service = DatabaseService(url)
-    table = LeaseRow.__table__
-    assert isinstance(table, Table)
-    Base.metadata.create_all(service.engine, tables=[table])
+@pytest.fixture
+def url(database_url: str) -> str:
+    """The URL of a database that has the lease table and nothing else."""
+    service = DatabaseService(database_url)
+    service.create_db_and_tables([LeaseRow])
     service.close()
-
-
-@pytest.fixture(params=["sqlite", "mysql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        sqlite = f"sqlite:///{tmp_path}/leases.db"
-        _create_table(sqlite)
-        yield sqlite
-        return
-    server = make_url(os.environ.get("HOTPLUG_TEST_MYSQL_URL") or "mysql+pymysql://root@127.0.0.1:3306")
-    name = f"hotplug_leases_{uuid.uuid4().hex[:12]}"
-    admin = DatabaseService(server.set(database="").render_as_string(hide_password=False))
-    with admin.connection() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-    mysql = server.set(database=name).render_as_string(hide_password=False)
-    try:
-        _create_table(mysql)
-        yield mysql
-    finally:
-        with admin.connection() as connection:
-            connection.execute(text(f"DROP DATABASE {name}"))
-        admin.close()
+    return database_url
 
 
 def race(url: str, name: str, now: datetime) -> list[Lease]:

@@ -38,6 +38,12 @@ class InvokeApi:
                 if api.hang_up:
                     self.close_connection = True
                     return
+                try:
+                    self._answer()
+                except ConnectionError:
+                    pass  # the caller gave up, which is what its test wants
+
+            def _answer(self) -> None:
                 self.send_response(api.status)
                 for name, value in api.headers.items():
                     self.send_header(name, value)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -220,39 +219,6 @@ def test_one_apps_wrapped_key_does_not_open_as_anothers(database: DatabaseServic
     with pytest.raises(HotplugError) as refused:
         secret_box.box_of(8, (moved,))
     assert refused.value.code == "secrets.cannot_decrypt"
-
-
-def test_of_two_writers_exactly_one_key_wins(
-    new_service: Callable[[], DatabaseService], kms: FakeKms
-) -> None:
-    both_read_nothing = threading.Barrier(2)
-
-    class Meeting:
-        name = "kms:alias/hotplug"
-        real = KmsMaster("alias/hotplug", kms)
-        wrap, unwrap = real.wrap, real.unwrap
-
-        def generate(self, app_id: int) -> tuple[bytes, str]:
-            both_read_nothing.wait(30)
-            return self.real.generate(app_id)
-
-    secret_box.use(Masters(Meeting()))
-    tokens: list[str] = []
-
-    def write(database: DatabaseService) -> None:
-        tokens.append(secret_box.open_box(database, 7).encrypt("hunter2", AAD))
-
-    writers = [threading.Thread(target=write, args=(new_service(),)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert kms.calls.count("generate_data_key") == 2
-    database = new_service()
-    assert len(secret_box.load_or_create_data_key(database, 7)) == 1
-    # THEN what the loser encrypted is not lost
-    box = secret_box.open_box(database, 7)
-    assert [box.decrypt(token, AAD) for token in tokens] == ["hunter2", "hunter2"]
 
 
 def test_rotation_adds_a_key_for_new_writes(database: DatabaseService, kms: FakeKms) -> None:

@@ -1,0 +1,76 @@
+"""Two functions that need an app's first data key at the same moment, on SQLite and on a real server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chalicelib.core import secret_box
+from chalicelib.core.database import DatabaseService
+from chalicelib.core.secret_box import DataKey, FileMaster, Masters
+
+AAD = ("plugin_x_1", "17", "/apiKey")
+
+
+class MeetingMaster(FileMaster):
+    """Makes a key only when another writer has found none either."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.both_found_none = threading.Barrier(2)
+
+    def generate(self, app_id: int) -> tuple[bytes, str]:
+        self.both_found_none.wait(30)
+        return super().generate(app_id)
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[MeetingMaster]:
+    path = tmp_path / "key"
+    path.write_bytes(b"k" * 32)
+    meeting = MeetingMaster(str(path))
+    secret_box.use(Masters(meeting, meeting))
+    yield meeting
+    secret_box.use(None)
+
+
+def race(url: str, work: str) -> list[str]:
+    """Let two writers, each on its own engine, need a new key; return what each then encrypted."""
+    tokens: list[str] = []
+    failed: list[Exception] = []
+
+    def write() -> None:
+        service = DatabaseService(url)
+        try:
+            if work == "rotate":
+                secret_box.rotate(service, 7)
+            tokens.append(secret_box.open_box(service, 7).encrypt("hunter2", AAD))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            service.close()
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert failed == []
+    return tokens
+
+
+@pytest.mark.parametrize("work", ["open", "rotate"])
+def test_of_two_writers_exactly_one_key_wins(
+    database: DatabaseService, master: MeetingMaster, work: str
+) -> None:
+    database.create_db_and_tables([DataKey])
+    tokens = race(database.database_url, work)
+    (key,) = secret_box.load_or_create_data_key(database, 7)
+    assert key.key_version == 1
+    # THEN what the loser encrypted opens as well, in a process that has seen neither
+    secret_box.use(Masters(master, master))
+    box = secret_box.open_box(database, 7)
+    assert [box.decrypt(token, AAD) for token in tokens] == ["hunter2", "hunter2"]
