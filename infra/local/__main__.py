@@ -1,0 +1,69 @@
+"""`python -m infra.local`: run the local stack until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from infra.functions import ROOT
+from infra.local.folder import FolderInUse
+from infra.local.stack import LocalStack, StackFailed
+
+DEFAULT_PORT = 8700
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stack; return the process's exit status."""
+    options = _parser().parse_args(arguments)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stack = LocalStack(
+        options.folder,
+        port=_port(options.port),
+        api_processes=options.api_processes,
+        per_endpoint=options.per_endpoint,
+    )
+    try:
+        stack.start()
+    except (StackFailed, FolderInUse) as error:
+        print(f"the local stack did not start: {error}", file=sys.stderr)
+        return 1
+    try:
+        print(f"base URL          {stack.url}")
+        print(f"admin credential  {stack.admin_credential or '(none)'}")
+        print(f"S3 endpoint       {stack.s3_endpoint}")
+        print(f"logs              {stack.logs_folder}")
+        print("Ctrl-C stops the stack; its state stays.", flush=True)
+        stop.wait()
+    finally:
+        stack.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".local", help="where all state lives")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="a free one is used when it is taken")
+    parser.add_argument("--api-processes", type=int, default=4, help="how many API processes are kept warm")
+    parser.add_argument("--per-endpoint", action="store_true", help="one function per endpoint, as deployed")
+    return parser
+
+
+def _port(wanted: int) -> int:
+    with socket.socket() as probe:
+        # As the server itself will do: a port that only lingers after its last owner is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
