@@ -53,10 +53,7 @@ def read(
     json_like = media_type == "application/json" or media_type.endswith("+json")
     if schema is None or not (json_like or (optional and not raw)):
         raise UnsupportedMediaType(f"{media_type[:64]} is not accepted here.")
-    if not raw and optional:
-        value = {}
-    else:
-        value = _json(raw, max_bytes)
+    value = {} if optional and not raw else _json(raw, max_bytes)
     _check(schema, value)
     return value, {}
 
@@ -68,7 +65,9 @@ def _json(raw: bytes, max_bytes: int) -> Any:
         return strict_json.parse(raw, max_bytes=max_bytes)
     except Invalid as error:
         # Not JSON at all is malformed (400); what a schema says against it is 422.
-        raise BadRequest("The body is not acceptable JSON.", code="request.json", errors=error.errors) from None
+        raise BadRequest(
+            "The body is not acceptable JSON.", code="request.json", errors=error.errors
+        ) from None
 
 
 def _check(schema: Mapping[str, Any], value: Any) -> None:
@@ -153,7 +152,9 @@ class _Parts:
         elif b"filename" in options:
             self._files[name] = UploadedFile(options[b"filename"].decode()[:255], bytes(self._data))
         elif len(self._data) > MAX_FIELD_BYTES:
-            self._problems.append(Violation(f"/{name[:64]}", "form.size", f"more than {MAX_FIELD_BYTES} bytes"))
+            self._problems.append(
+                Violation(f"/{name[:64]}", "form.size", f"more than {MAX_FIELD_BYTES} bytes")
+            )
         else:
             self._fields[name] = self._data.decode()
 

@@ -8,30 +8,32 @@ document and the function table are generated from the same declarations, so the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import Any
 
 from chalice.app import Blueprint, Response
 
 from chalicelib.api import body as bodies
-from chalicelib.api.parameters import path_parameters, query_parameters
+from chalicelib.api.parameters import check_declared, path_parameters, query_parameters
 from chalicelib.api.problem import problem
 from chalicelib.api.request import Answer, Request
-from chalicelib.apps.authentication import authenticate
+from chalicelib.apps.authentication import LastUse, authenticate
 from chalicelib.core import audit, process, telemetry
 from chalicelib.core.caller import Caller
-from chalicelib.core.errors import Forbidden, HotplugError, Invalid, Violation
-from chalicelib.core.instances import Heartbeat
-from chalicelib.core.rate_limit import RateLimit
+from chalicelib.core.errors import BadRequest, Forbidden, HotplugError, PreconditionRequired, Violation
 from chalicelib.core.representation import canonical, entity_tag, matches_if_none_match
-from chalicelib.core.settings import settings
 
 BASE = "/api/v1"
 # The gateway ends a request after 29 s.
 TIMEOUT_S = 29
-IDEMPOTENCY_KEY_LIMIT = 128
+IDEMPOTENCY_KEY = "^[!-~]{1,128}$"
+# RFC 9110 §8.8.3: a list of entity tags, or `*`.
+IF_MATCH = '^([*]|(W/)?"[!#-~]{0,128}"(, ?(W/)?"[!#-~]{0,128}"){0,15})$'
+IF_MATCH_RULES = ("none", "honoured", "required")
+OBJECT_ID_LIMIT = 128  # audit_log.object_id
 Handler = Callable[[Request], Answer | dict[str, Any] | list[Any]]
 
 
@@ -62,6 +64,7 @@ class Endpoint:
 
 
 ENDPOINTS: list[Endpoint] = []
+LAST_USE = LastUse()
 
 
 def endpoint(
@@ -108,7 +111,12 @@ def endpoint(
         What the endpoint's own function is deployed with.
     if_match
         `none`, `honoured` or `required`.
+    base
+        What stands before `path`.
     """
+    check_declared(query or {})
+    if if_match not in IF_MATCH_RULES:
+        raise ValueError(f"if_match is one of {IF_MATCH_RULES}")
 
     def declare(handler: Handler) -> Handler:
         name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
@@ -126,23 +134,12 @@ def endpoint(
             return _respond(declared, blueprint.current_request, raw_path, context)
 
         view.__name__ = handler.__name__
-        blueprint.route(declared.path, methods=[method], content_types=["*/*"], name=name.replace(".", "_"))(view)
+        blueprint.route(declared.path, methods=[method], content_types=["*/*"], name=name.replace(".", "_"))(
+            view
+        )
         return handler
 
     return declare
-
-
-@dataclass
-class _Edge:
-    """What belongs to this process rather than to a request."""
-
-    rate: RateLimit
-    heartbeat: Heartbeat
-
-
-@lru_cache(maxsize=1)
-def _edge() -> _Edge:
-    return _Edge(RateLimit(settings().rate_per_s, settings().burst), Heartbeat(process.database()))
 
 
 def _respond(declared: Endpoint, http: Any, raw_path: Mapping[str, str], context: Any) -> Response:
@@ -154,10 +151,10 @@ def _respond(declared: Endpoint, http: Any, raw_path: Mapping[str, str], context
         response = _success(declared, answer, http.headers)
     except HotplugError as error:
         if error.status >= 500:
-            telemetry.event("request.failed", route=declared.name, status=error.status, code=error.code)
+            telemetry.exception("request.failed", error, status=error.status)
         response = _failure(error, instance, request_id)
     except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a 500 that says nothing but its id
-        telemetry.exception("request.crashed", error, route=declared.name)
+        telemetry.exception("request.crashed", error)
         response = _failure(HotplugError("Something went wrong on our side."), instance, request_id)
     finally:
         telemetry.flush()
@@ -169,36 +166,47 @@ def _handle(
     declared: Endpoint, http: Any, raw_path: Mapping[str, str], context: Any, request_id: str
 ) -> Answer:
     if declared.role is None:
-        return _call(declared, _open_request(declared, http))
+        return _call(declared, _open_request(declared, http, request_id))
+    began = datetime.now(UTC)
     cache = process.cache()
     cache.refresh()
     caller = authenticate(cache, http.headers.get("authorization"), request_id)
     telemetry.bind(app=caller.alias_id)
-    _edge().rate.take(caller.app_id)
+    process.rate_limit().take(caller.app_id)
     if not caller.may(declared.role):
         raise Forbidden(f"This needs the role {declared.role}.", code="auth.role")
     request = _request(declared, http, raw_path, caller)
     key = _idempotency_key(declared, http.headers)
     answer = _call(declared, request) if key is None else _call_once(declared, request, key, context)
     if caller.audits_reads and declared.method == "GET":
-        process.database().run(
-            lambda session: audit.record(session, caller, "read", declared.tags[0], declared.name, after=request.path)
-        )
+        _audit_read(declared, request)
     scopes = ("apps", "plugins")
-    _edge().heartbeat.beat(
-        process.INSTANCE_ID, process.FUNCTION_NAME, versions={scope: cache.version(scope)[0] for scope in scopes}
+    process.heartbeat().beat(
+        process.INSTANCE_ID,
+        process.FUNCTION_NAME,
+        versions={scope: cache.version(scope)[0] for scope in scopes},
+        seen_at=began,
     )
+    LAST_USE.note(request.database, caller.credential_id)
     return answer
 
 
-def _open_request(declared: Endpoint, http: Any) -> Request:
-    nobody = Caller(0, "", 0, "viewer", "")
+def _audit_read(declared: Endpoint, request: Request) -> None:
+    object_id = request.url_path[:OBJECT_ID_LIMIT]
+    request.database.run(
+        lambda session: audit.record(session, request.caller, declared.name, "read", object_id)
+    )
+
+
+def _open_request(declared: Endpoint, http: Any, request_id: str) -> Request:
+    nobody = Caller(0, "", 0, "viewer", request_id)
     return Request(nobody, {}, {}, None, {}, http.headers, process.database(), process.cache(), declared.path)
 
 
 def _request(declared: Endpoint, http: Any, raw_path: Mapping[str, str], caller: Caller) -> Request:
     path = path_parameters(raw_path)
     query = query_parameters(http.to_original_event().get("multiValueQueryStringParameters"), declared.query)
+    _check_if_match(declared, http.headers.get("if-match"))
     value, files = bodies.read(
         http.headers.get("content-type"),
         http.raw_body,
@@ -218,18 +226,29 @@ def _call(declared: Endpoint, request: Request) -> Answer:
     return result if isinstance(result, Answer) else Answer(result)
 
 
+def _check_if_match(declared: Endpoint, header: str | None) -> None:
+    if declared.if_match == "none":
+        return
+    if header is None:
+        if declared.if_match == "required":
+            raise PreconditionRequired("Send If-Match with the ETag of what you change.")
+        return
+    if not re.fullmatch(IF_MATCH[1:-1], header):
+        raise _bad_header("if-match", "precondition.syntax", 'a list of "entity tags", or *')
+
+
 def _idempotency_key(declared: Endpoint, headers: Mapping[str, str]) -> str | None:
     key = headers.get("idempotency-key")
     if key is None or not declared.idempotent:
         return None
-    if not 1 <= len(key) <= IDEMPOTENCY_KEY_LIMIT or not key.isascii() or not key.isprintable():
-        message = f"1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters"
-        raise Invalid(
-            "The Idempotency-Key does not hold.",
-            code="idempotency.key",
-            errors=[Violation("/headers/idempotency-key", "idempotency.key", message)],
-        )
+    if not re.fullmatch(IDEMPOTENCY_KEY[1:-1], key):
+        raise _bad_header("idempotency-key", "idempotency.key", "1 to 128 visible ASCII characters")
     return key
+
+
+def _bad_header(name: str, rule: str, message: str) -> BadRequest:
+    errors = [Violation(f"/headers/{name}", rule, message)]
+    return BadRequest(f"The header {name} does not hold.", code="request.header", errors=errors)
 
 
 def _call_once(declared: Endpoint, request: Request, key: str, context: Any) -> Answer:
@@ -245,17 +264,27 @@ def _call_once(declared: Endpoint, request: Request, key: str, context: Any) -> 
         request.complete = store
         answer = _call(declared, request)
         if not request.committed:
-            raise AssertionError(f"{declared.name} answers without request.write: its key would not be stored")
+            raise AssertionError(
+                f"{declared.name} answers without request.write: its key would not be stored"
+            )
         return answer.stored()
 
     def remaining_ms() -> int:
-        return int(context.get_remaining_time_in_millis()) if context is not None else declared.timeout_s * 1000
+        return (
+            int(context.get_remaining_time_in_millis()) if context is not None else declared.timeout_s * 1000
+        )
 
     stored, replayed = run_once(
-        process.database(), key=scope, payload_digest=_payload_digest(request), remaining_ms=remaining_ms, work=work
+        process.database(),
+        key=scope,
+        payload_digest=_payload_digest(request),
+        remaining_ms=remaining_ms,
+        work=work,
     )
-    if "secretShown" in stored:
-        raise Conflict("This request was answered once, with a secret; it is not shown again.", code="secret_shown")
+    if replayed and "secretShown" in stored:
+        raise Conflict(
+            "This request was answered once, with a secret; it is not shown again.", code="secret_shown"
+        )
     headers = {**stored["headers"], "Idempotency-Replayed": "true"} if replayed else stored["headers"]
     return Answer(stored["body"], stored["status"], headers)
 
@@ -265,19 +294,25 @@ def _payload_digest(request: Request) -> str:
     import hashlib
 
     files = {
-        name: [file.filename, hashlib.sha256(file.content).hexdigest()] for name, file in request.files.items()
+        name: [file.filename, hashlib.sha256(file.content).hexdigest()]
+        for name, file in request.files.items()
     }
     return hashlib.sha256(canonical([request.body, request.query, files])).hexdigest()
 
 
 def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, str]) -> Response:
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **answer.headers}
+    headers: dict[str, str | list[str]] = {
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        **answer.headers,
+    }
     if answer.body is None:
         headers.pop("Content-Type")
         return Response(body="", status_code=answer.status, headers=headers)
-    if answer.status in (200, 201) and declared.role is not None:
-        headers.setdefault("ETag", entity_tag(answer.body))
-        if declared.method == "GET" and matches_if_none_match(request_headers.get("if-none-match"), headers["ETag"]):
+    if answer.status in (200, 201):
+        tag = str(headers.get("ETag") or entity_tag(answer.body if answer.tagged is None else answer.tagged))
+        headers["ETag"] = tag
+        if declared.method == "GET" and matches_if_none_match(request_headers.get("if-none-match"), tag):
             headers.pop("Content-Type")
             return Response(body="", status_code=304, headers=headers)
     body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":"))
@@ -285,8 +320,6 @@ def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, s
 
 
 def _failure(error: HotplugError, instance: str, request_id: str) -> Response:
-    document, headers = problem(error, instance=instance, request_id=request_id)
-    headers["Cache-Control"] = "no-store"
-    return Response(
-        body=json.dumps(document, ensure_ascii=False), status_code=error.status, headers=headers
-    )
+    document, found = problem(error, instance=instance, request_id=request_id)
+    headers: dict[str, str | list[str]] = {**found, "Cache-Control": "no-store"}
+    return Response(body=json.dumps(document, ensure_ascii=False), status_code=error.status, headers=headers)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+import chalicelib.api
 from chalicelib.api import parameters
-from chalicelib.api.endpoint import ENDPOINTS, Endpoint
+from chalicelib.api.endpoint import ENDPOINTS, IDEMPOTENCY_KEY, IF_MATCH, Endpoint
 from chalicelib.api.problem import MEDIA_TYPE, PROBLEM
 from chalicelib.core.settings import VERSION
 
@@ -16,7 +19,10 @@ from chalicelib.core.settings import VERSION
 @lru_cache(maxsize=1)
 def document() -> dict[str, Any]:
     """Return the document; components are the schemas that carry a `title`."""
-    components: dict[str, Any] = {"Problem": PROBLEM}
+    # The function that serves the document alone has imported one module of the API; it describes them all.
+    for module in pkgutil.iter_modules(chalicelib.api.__path__):
+        importlib.import_module(f"chalicelib.api.{module.name}")
+    components: dict[str, Any] = {"Problem": dict(PROBLEM)}
     paths: dict[str, Any] = {}
     for declared in sorted(ENDPOINTS, key=lambda one: (one.path, one.method)):
         paths.setdefault(declared.path, {})[declared.method.lower()] = _operation(declared, components)
@@ -25,7 +31,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Hotplug",
             "version": VERSION,
-            "description": "Backend of an agent platform: plugins that are installed, versioned, hot-reloaded and run.",
+            "description": "Plugins that are installed, versioned, hot-reloaded and run.",
         },
         "servers": [{"url": "/"}],
         "security": [{"credential": []}],
@@ -73,17 +79,18 @@ def _form(schema: Any, components: dict[str, Any]) -> Any:
 
 def _parameters(declared: Endpoint) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    schema: dict[str, Any]
     for name in re.findall(r"{(\w+)}", declared.path):
         schema = {"type": "string", "pattern": parameters.PATH[name]}
         found.append({"name": name, "in": "path", "required": True, "schema": schema})
     for name, schema in declared.query.items():
         found.append({"name": name, "in": "query", "required": False, "schema": schema})
     if declared.idempotent:
-        schema = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
+        schema = {"type": "string", "pattern": IDEMPOTENCY_KEY}
         found.append({"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema})
     if declared.if_match != "none":
         required = declared.if_match == "required"
-        schema = {"type": "string", "pattern": '^("[0-9a-f]{32}"|[*])$'}
+        schema = {"type": "string", "pattern": IF_MATCH}
         found.append({"name": "If-Match", "in": "header", "required": required, "schema": schema})
     return found
 
@@ -95,7 +102,7 @@ def _responses(declared: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         if schema is not None:
             response["content"] = {"application/json": {"schema": _schema(schema, components)}}
         responses[str(status)] = response
-    if declared.role is not None and declared.method == "GET":
+    if declared.method == "GET" and 200 in declared.returns:
         responses["304"] = {"description": HTTPStatus(304).phrase}
     for status in sorted(_problem_statuses(declared)):
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -127,6 +134,8 @@ def _schema(schema: Any, components: dict[str, Any]) -> Any:
     inner = {key: _schema(value, components) for key, value in schema.items() if key != "title"}
     title = schema.get("title")
     if not isinstance(title, str):
+        # `title` is a property's name here: this is the value of `properties`.
         return inner if "title" not in schema else {**inner, "title": _schema(schema["title"], components)}
-    components[title] = inner
+    if components.setdefault(title, inner) != inner:
+        raise ValueError(f"two schemas carry the title {title}")
     return {"$ref": f"#/components/schemas/{title}"}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from chalicelib.apps.models import ALIAS_PATTERN
+from chalicelib.apps.models import ALIAS_PATTERN, SECRET_NAME_PATTERN
 from chalicelib.core.errors import BadRequest, NotFound, Violation
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from chalicelib.plugins.models import PLUGIN_ID_PATTERN
 
 NUMBER_ID = "^[1-9][0-9]{0,18}$"
+MAX_NUMBER_ID = 2**63 - 1
 VERSION_PATTERN = "^[0-9A-Za-z.+-]{1,32}$"
 
 # Sibling routes must use one name for a variable (API Gateway refuses others), so one table serves them all.
@@ -25,15 +27,38 @@ PATH: dict[str, str] = {
     "configId": ULID_PATTERN,
     "executionId": ULID_PATTERN,
     "version": VERSION_PATTERN,
-    "name": "^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+    "name": SECRET_NAME_PATTERN,
     "job": "^[a-z][a-z_]{1,31}$",
 }
-_COMPILED = {name: re.compile(pattern.rstrip("$") + r"\Z") for name, pattern in PATH.items()}
 
 PAGE: dict[str, Any] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     "cursor": {"type": "string", "minLength": 1, "maxLength": 1024},
 }
+
+# jsonschema costs 126 ms of import, which a read that starts cold should not pay for the sake of `limit`. A
+# query parameter is one scalar, so these keywords are all that it may use; `endpoint` refuses others.
+_KEYWORDS = frozenset(
+    {"type", "minimum", "maximum", "minLength", "maxLength", "enum", "pattern", "default", "description"}
+)
+_TYPES = {"string": str, "integer": int, "boolean": bool}
+
+
+def resource(title: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a resource all of whose members are always present."""
+    return {
+        "title": title,
+        "type": "object",
+        "required": list(properties),
+        "additionalProperties": False,
+        "properties": dict(properties),
+    }
+
+
+def page_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a page of `item`, which must carry a title."""
+    cursor = {"type": ["string", "null"]}
+    return resource(f"{item['title']}Page", {"items": {"type": "array", "items": item}, "nextCursor": cursor})
 
 
 def path_parameters(raw: Mapping[str, str]) -> dict[str, str]:
@@ -46,19 +71,40 @@ def path_parameters(raw: Mapping[str, str]) -> dict[str, str]:
     """
     found = {}
     for name, text in raw.items():
-        value = unquote(text, errors="strict") if _is_utf8(text) else ""
-        if not _COMPILED[name].match(value):
+        value = _decoded(text)
+        if not _compiled(PATH[name]).match(value) or (PATH[name] == NUMBER_ID and int(value) > MAX_NUMBER_ID):
             raise NotFound("There is no such resource.")
         found[name] = value
     return found
 
 
-def _is_utf8(text: str) -> bool:
+def _decoded(text: str) -> str:
     try:
-        unquote(text, errors="strict")
+        return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        return False
-    return True
+        return ""
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # In Python `$` also matches before a last line feed.
+    return re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern)
+
+
+def check_declared(query: Mapping[str, Any]) -> None:
+    """Refuse a declaration that this module would not enforce.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter; a rule that stands in the document alone would be a lie.
+    """
+    for name, schema in query.items():
+        unknown = set(schema) - _KEYWORDS
+        if unknown or schema.get("type") not in _TYPES:
+            raise ValueError(
+                f"query parameter {name}: {sorted(unknown) or schema.get('type')} is not supported"
+            )
 
 
 def query_parameters(raw: Mapping[str, list[str]] | None, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,15 +115,13 @@ def query_parameters(raw: Mapping[str, list[str]] | None, schema: Mapping[str, A
     raw
         multiValueQueryStringParameters.
     schema
-        Name → JSON Schema; `integer` and `boolean` are read from their text.
+        Name → JSON Schema of a scalar; `integer` and `boolean` are read from their text.
 
     Raises
     ------
     errors.BadRequest
         With every violation: unknown names, repeated ones, values out of range.
     """
-    from chalicelib.core.schemas import violations
-
     problems: list[Violation] = []
     values: dict[str, Any] = {}
     for name, texts in (raw or {}).items():
@@ -86,8 +130,8 @@ def query_parameters(raw: Mapping[str, list[str]] | None, schema: Mapping[str, A
         elif len(texts) != 1:
             problems.append(Violation(f"/query/{name}", "query.repeated", "given more than once"))
         else:
-            values[name] = _coerce(texts[0], schema[name].get("type"))
-            problems += violations(dict(schema[name]), values[name], f"/query/{name}")
+            values[name] = _typed(texts[0], schema[name]["type"])
+            problems += _broken(f"/query/{name}", values[name], schema[name])
     if problems:
         raise BadRequest("The query does not hold.", code="request.query", errors=problems)
     for name, rule in schema.items():
@@ -96,12 +140,33 @@ def query_parameters(raw: Mapping[str, list[str]] | None, schema: Mapping[str, A
     return values
 
 
-def _coerce(text: str, kind: str | None) -> Any:
+def _typed(text: str, kind: str) -> Any:
     if kind == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII):
         return int(text)
     if kind == "boolean" and text in ("true", "false"):
         return text == "true"
     return text
+
+
+def _broken(pointer: str, value: Any, rule: Mapping[str, Any]) -> list[Violation]:
+    """Return the rules that one value breaks."""
+    # Not isinstance: true is no integer.
+    of_its_type = type(value) is _TYPES[rule["type"]]
+    if not of_its_type:
+        return [Violation(pointer, "schema.type", f"must be of type {rule['type']}")]
+    held: dict[str, Callable[[Any], bool]] = {
+        "minimum": lambda bound: value >= bound,
+        "maximum": lambda bound: value <= bound,
+        "minLength": lambda bound: len(value) >= bound,
+        "maxLength": lambda bound: len(value) <= bound,
+        "enum": lambda allowed: value in allowed,
+        "pattern": lambda pattern: _compiled(pattern).search(value) is not None,
+    }
+    return [
+        Violation(pointer, f"schema.{keyword}", f"does not hold: {keyword} {rule[keyword]}")
+        for keyword, holds in held.items()
+        if keyword in rule and not holds(rule[keyword])
+    ]
 
 
 def _escape(name: str) -> str:

@@ -1,5 +1,5 @@
-"""Who is calling: the Authorization header against the hot cache, so that a disabled app or a removed credential is
-refused by the next request everywhere."""
+"""Who is calling: the Authorization header against the hot cache, so that a disabled app or a removed credential
+is refused by the next request everywhere."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import base64
 import binascii
 import hashlib
 import hmac
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.caller import Caller
+from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Unauthenticated
 from chalicelib.core.hotcache import Dependency, HotCache
 
-_HEADER_LIMIT = 512
-# What an unknown key is compared with, so that it takes as long as a known one.
-_NOBODY = b"\0" * 32
+HEADER_LIMIT = 512
+API_KEY_LIMIT = 50
+# lastUsedAt is for people who tidy up keys; five minutes keep it out of the way of requests.
+NOTE_USE_EVERY_S = 300
+_CREDENTIALS_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,13 @@ def authenticate(cache: HotCache, authorization: str | None, request_id: str) ->
     """
     api_key, secret = _parse(authorization)
     found = cache.load(("credential", api_key), lambda session: _read(session, api_key))
-    equal = hmac.compare_digest(hash_secret(secret), found.secret_hash if found else _NOBODY)
-    if found is None or not equal or not found.enabled:
+    if not hmac.compare_digest(hash_secret(secret), found.secret_hash) or not found.enabled:
         raise _refused()
     if found.expires_at is not None and found.expires_at <= datetime.now(UTC):
         raise _refused()
-    return Caller(found.app_id, found.alias_id, found.credential_id, found.role, request_id, found.audits_reads)
+    return Caller(
+        found.app_id, found.alias_id, found.credential_id, found.role, request_id, found.audits_reads
+    )
 
 
 def _refused() -> Unauthenticated:
@@ -71,7 +79,7 @@ def _refused() -> Unauthenticated:
 
 
 def _parse(authorization: str | None) -> tuple[str, str]:
-    if not authorization or len(authorization) > _HEADER_LIMIT:
+    if not authorization or len(authorization) > HEADER_LIMIT:
         raise _refused()
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
@@ -83,18 +91,20 @@ def _parse(authorization: str | None) -> tuple[str, str]:
         except (binascii.Error, ValueError):
             raise _refused() from None
     api_key, separator, secret = token.partition(":")
-    if not separator or not api_key or not secret or len(api_key) > 50:
+    if not separator or not api_key or not secret or len(api_key) > API_KEY_LIMIT:
         raise _refused()
     return api_key, secret
 
 
-def _read(session: Session, api_key: str) -> tuple[_Credential | None, list[Dependency]]:
+def _read(session: Session, api_key: str) -> tuple[_Credential, list[Dependency]]:
     row = session.execute(
-        select(AppCredential, App).join(App, App.id == AppCredential.app_id).where(AppCredential.api_key == api_key)
+        select(AppCredential, App)
+        .join(App, App.id == AppCredential.app_id)
+        .where(AppCredential.api_key == api_key)
     ).one_or_none()
     if row is None:
-        # Absence derives from the whole scope: the key may be created at any moment.
-        return None, [("apps", "*")]
+        # Raised, so not kept: made-up keys must not push what is in use out of the cache.
+        raise _refused()
     credential, app = row
     value = _Credential(
         app_id=app.id,
@@ -107,3 +117,35 @@ def _read(session: Session, api_key: str) -> tuple[_Credential | None, list[Depe
         audits_reads=app.audit_policy == 1,
     )
     return value, [("apps", str(app.id))]
+
+
+class LastUse:
+    """Writes when a credential was last used, at most once every few minutes each."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._noted: dict[int, float] = {}
+
+    def note(self, database: DatabaseService, credential_id: int) -> bool:
+        """Write the time now; False where it was not due.
+
+        Past the cache log on purpose: no function keeps this column in memory, and a bump would make all of them
+        reload. A failure is no failure of the request that this rides on.
+        """
+        now = self._clock()
+        if now - self._noted.get(credential_id, -NOTE_USE_EVERY_S) < NOTE_USE_EVERY_S:
+            return False
+        statement = (
+            update(AppCredential)
+            .where(AppCredential.id == credential_id)
+            .values(last_used_at=datetime.now(UTC))
+        )
+        try:
+            with database.connection() as connection:
+                connection.execute(statement)
+        except (DBAPIError, PoolTimeout):
+            return False
+        if len(self._noted) >= _CREDENTIALS_REMEMBERED:
+            self._noted.clear()
+        self._noted[credential_id] = now
+        return True

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,6 +23,9 @@ from chalicelib.core.ids import new_id
 
 # The only form of a tenant's name in the API, in storage keys and in logs.
 ALIAS_PATTERN = "^[a-z][a-z0-9-]{1,62}$"
+# What a client may name a secret; names of our own begin with `$`, which no client can write.
+SECRET_NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # noqa: S105 - a pattern
+WEBHOOK_SECRET_NAME = "$webhook"  # noqa: S105 - a name
 FLAG = SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb")
 
 
@@ -68,13 +80,19 @@ class AppCredential(Base):
     not a password that someone chose."""
 
     __tablename__ = "app_credential"
-    __table_args__ = (UniqueConstraint("api_key"), Index("ix_app_credential_app", "app_id", "id"), MYSQL_TABLE)
+    __table_args__ = (
+        UniqueConstraint("api_key"),
+        Index("ix_app_credential_app", "app_id", "id"),
+        MYSQL_TABLE,
+    )
     cache_scope: ClassVar[str] = "apps"
     cache_key: ClassVar[str] = "app_id"
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
     app_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("app.id"))
     api_key: Mapped[str] = mapped_column(String(50))
-    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb"))
+    secret_hash: Mapped[bytes] = mapped_column(
+        LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
+    )
     role: Mapped[str] = mapped_column(String(16))
     label: Mapped[str] = mapped_column(String(64), default="")
     status: Mapped[int] = mapped_column(FLAG, default=1)

@@ -44,7 +44,7 @@ class SqlPersistence(BasePersistenceLayer):
     """
 
     def __init__(self, database: DatabaseService) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._database = database
         self._owner = uuid4().hex
         self._session: Session | None = None
@@ -85,16 +85,21 @@ class SqlPersistence(BasePersistenceLayer):
                 lambda session: session.add(IdempotencyRecord(id=data_record.idempotency_key, **row))
             )
         except IntegrityError:
-            if not self._database.run(lambda session: self._take_over(session, data_record.idempotency_key, row)):
+            if not self._database.run(
+                lambda session: self._take_over(session, data_record.idempotency_key, row)
+            ):
                 raise IdempotencyItemAlreadyExistsError from None
 
     def _take_over(self, session: Session, key: str, row: dict[str, Any]) -> bool:
         """Claim a record that has expired, or whose function died: one conditional statement, so one winner."""
         now = datetime.now(UTC).timestamp()
         stale = (IdempotencyRecord.expires_at < int(now)) | (
-            (IdempotencyRecord.status == IN_PROGRESS) & (IdempotencyRecord.in_progress_until_ms < int(now * 1000))
+            (IdempotencyRecord.status == IN_PROGRESS)
+            & (IdempotencyRecord.in_progress_until_ms < int(now * 1000))
         )
-        result = session.execute(update(IdempotencyRecord).where(IdempotencyRecord.id == key, stale).values(**row))
+        result = session.execute(
+            update(IdempotencyRecord).where(IdempotencyRecord.id == key, stale).values(**row)
+        )
         return bool(result.rowcount)  # type: ignore[attr-defined]
 
     def _update_record(self, data_record: DataRecord) -> None:
@@ -113,7 +118,9 @@ class SqlPersistence(BasePersistenceLayer):
             )
         )
         if not result.rowcount:  # type: ignore[attr-defined]
-            raise Conflict("Another request with this Idempotency-Key took over.", code="idempotency.superseded")
+            raise Conflict(
+                "Another request with this Idempotency-Key took over.", code="idempotency.superseded"
+            )
 
     def _delete_record(self, data_record: DataRecord) -> None:
         # Only while in progress: an error after the commit must not make the effect repeatable.
@@ -178,7 +185,9 @@ def run_once(
         answer: dict[str, Any] = handler.handle()
     except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError):
         raise Conflict(
-            "A request with this Idempotency-Key is in progress.", code="idempotency.in_progress", retry_after=1
+            "A request with this Idempotency-Key is in progress.",
+            code="idempotency.in_progress",
+            retry_after=1,
         ) from None
     except IdempotencyValidationError:
         raise Invalid(

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Index, String, text
+from sqlalchemy import BigInteger, Index, String, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from chalicelib.core.cache_log import CacheVersion
 from chalicelib.core.database import MYSQL_TABLE, Base, DatabaseService, JsonDocument, UtcDateTime
+from chalicelib.core.paging import Page, list_page
+from chalicelib.core.representation import timestamp
 
 HEARTBEAT_EVERY_S = 5
 KEPT = timedelta(hours=1)
+# A change is numbered a moment before it commits, and two functions' clocks differ: an invocation that began this
+# soon after the number was written may rightly have seen the state before it.
+COMMIT_GRACE = timedelta(seconds=1)
+CURRENT, STALE, IDLE = "current", "stale", "idle"
+_ENVIRONMENTS_REMEMBERED = 1000
 
 
 class Instance(Base):
-    """One warm environment: its function, tenant, the cache versions it knows and the plugins it has loaded."""
+    """One warm environment: its function, tenant, the cache versions it knows and the plugins it has
+    loaded."""
 
     __tablename__ = "instance"
     __table_args__ = (Index("ix_instance_seen_at", "seen_at"), MYSQL_TABLE)
@@ -49,11 +60,12 @@ _SQLITE = text(
 
 
 class Heartbeat:
-    """Writes this process's instance rows, at most one statement per instance every few seconds unless what it runs
-    has changed."""
+    """Writes this process's instance rows, at most one statement per instance every few seconds unless what
+    it runs has changed."""
 
-    def __init__(self, database: DatabaseService) -> None:
+    def __init__(self, database: DatabaseService, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
+        self._clock = clock
         self._written: dict[str, tuple[float, str]] = {}
 
     def beat(
@@ -66,15 +78,27 @@ class Heartbeat:
         loaded: list[Any] | None = None,
         load_error: str | None = None,
         memory_bytes: int = 0,
+        seen_at: datetime | None = None,
     ) -> bool:
         """Upsert one row; False where it was not due.
 
-        A failure of the database is no failure of the request that this rides on: the row is written next time, and
-        an instance that is not seen shows as idle.
+        A failure of the database is no failure of the request that this rides on: the row is written next time,
+        and an instance that is not seen shows as idle.
+
+        Parameters
+        ----------
+        instance_id, function, tenant
+            Which environment, of which function; empty where it serves every tenant.
+        versions
+            Cache versions by scope that the invocation ran under.
+        loaded, load_error, memory_bytes
+            What a runtime environment has loaded, why it could not, and what it needs for it.
+        seen_at
+            When the invocation began, before it read `versions`; now where not given.
         """
         state = json.dumps([versions, loaded, load_error], sort_keys=True)
         at, before = self._written.get(instance_id, (0.0, ""))
-        if state == before and time.monotonic() - at < HEARTBEAT_EVERY_S:
+        if state == before and self._clock() - at < HEARTBEAT_EVERY_S:
             return False
         values = {
             "instance_id": instance_id,
@@ -84,14 +108,59 @@ class Heartbeat:
             "loaded": json.dumps(loaded or []),
             "load_error": load_error[:500] if load_error else None,
             "memory_bytes": memory_bytes,
-            "now": datetime.now(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds"),
+            "now": _sql_text(seen_at or datetime.now(UTC)),
         }
         try:
             with self._database.connection() as connection:
                 connection.execute(_SQLITE if self._database.is_sqlite else _MYSQL, values)
-        except DBAPIError:
+        except (DBAPIError, PoolTimeout):
             return False
-        if len(self._written) > 1000:
+        if len(self._written) >= _ENVIRONMENTS_REMEMBERED:
             self._written.clear()
-        self._written[instance_id] = (time.monotonic(), state)
+        self._written[instance_id] = (self._clock(), state)
         return True
+
+
+def _sql_text(at: datetime) -> str:
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+def list_instances(session: Session, page: Page) -> dict[str, Any]:
+    """Return a page of environments, each with what it runs and its state against the current versions.
+
+    `current` knows every change; `idle` was not invoked since a change and reloads before it answers; `stale` was
+    invoked after a change and did not know it, which must not happen.
+    """
+    # Before the rows: an instance that is ahead of what is compared with is current.
+    newest = {row.scope: row for row in session.scalars(select(CacheVersion))}
+    return list_page(
+        session, select(Instance), page, [Instance.instance_id], lambda row: describe(row, newest)
+    )
+
+
+def describe(row: Instance, newest: Mapping[str, CacheVersion]) -> dict[str, Any]:
+    """Return the resource of one environment."""
+    return {
+        "instanceId": row.instance_id,
+        "function": row.function,
+        "tenant": row.tenant or None,
+        "versions": row.versions,
+        "loaded": row.loaded,
+        "loadError": row.load_error,
+        "memoryBytes": row.memory_bytes,
+        "startedAt": timestamp(row.started_at),
+        "seenAt": timestamp(row.seen_at),
+        "state": _state(row, newest),
+    }
+
+
+def _state(row: Instance, newest: Mapping[str, CacheVersion]) -> str:
+    behind = [
+        newest[scope]
+        for scope, version in row.versions.items()
+        if scope in newest and version < newest[scope].version
+    ]
+    if not behind:
+        return CURRENT
+    changed = min(scope.updated_at for scope in behind)
+    return STALE if row.seen_at > changed + COMMIT_GRACE else IDLE

@@ -1,4 +1,5 @@
-"""The one place that wires things: what a warm process keeps from one invocation to the next, made on first use."""
+"""The one place that wires things: what a warm process keeps from one invocation to the next, made on first
+use."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from uuid import uuid4
 
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
+from chalicelib.core.instances import Heartbeat
+from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.settings import settings
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
@@ -25,3 +28,24 @@ def database() -> DatabaseService:
 def cache() -> HotCache:
     """Return this process's hot cache."""
     return HotCache(database(), max_staleness_ms=settings().max_staleness_ms)
+
+
+@lru_cache(maxsize=1)
+def rate_limit() -> RateLimit:
+    """Return the token buckets of this process."""
+    return RateLimit(settings().rate_per_s, settings().burst)
+
+
+@lru_cache(maxsize=1)
+def heartbeat() -> Heartbeat:
+    """Return the writer of this process's instance rows."""
+    return Heartbeat(database())
+
+
+def forget() -> None:
+    """Close the connection and forget all of the above, so that the next use starts from the environment again:
+    for a process that goes on under other settings, such as a restored snapshot or a test."""
+    if database.cache_info().currsize:
+        database().close()
+    for made in (database, cache, rate_limit, heartbeat, settings):
+        made.cache_clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -44,5 +45,5 @@ class RateLimit:
         while len(self._buckets) > _APPS_REMEMBERED:
             self._buckets.popitem(last=False)
         if not allowed:
-            wait = max(1, round((1 - tokens) / self._rate + 0.5))
+            wait = max(1, math.ceil((1 - tokens) / self._rate))
             raise TooManyRequests("This app sends more requests than it may.", retry_after=wait)

@@ -1,0 +1,40 @@
+"""Finding an app by its alias, for reading or for changing it."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chalicelib.apps.models import App
+from chalicelib.core.database import Unit
+from chalicelib.core.errors import NotFound
+
+
+def find_app(session: Session, alias_id: str) -> App:
+    """Return the app of that alias.
+
+    Raises
+    ------
+    errors.NotFound
+        `app.not_found`
+    """
+    return _found(session.scalars(select(App).where(App.alias_id == alias_id)).one_or_none())
+
+
+def lock_app(session: Unit, alias_id: str) -> App:
+    """Return the app of that alias with its row locked: every change of an app or of what belongs to it takes
+    this lock first.
+
+    Raises
+    ------
+    errors.NotFound
+        `app.not_found`
+    """
+    query = select(App).where(App.alias_id == alias_id).with_for_update()
+    return _found(session.scalars(query, execution_options={"populate_existing": True}).one_or_none())
+
+
+def _found(app: App | None) -> App:
+    if app is None:
+        raise NotFound("There is no such app.", code="app.not_found")
+    return app
