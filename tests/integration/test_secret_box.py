@@ -1,4 +1,4 @@
-"""Two functions that need an app's first data key at the same moment, on SQLite and on a real server."""
+"""An app's first data key, wanted by two functions at once on two kinds of database; and KMS on the wire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 from chalicelib.core import secret_box
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.secret_box import DataKey, FileMaster, Masters
+from chalicelib.core.errors import HotplugError
+from chalicelib.core.secret_box import DataKey, FileMaster, KmsMaster, Masters, WrappedKey
+from tests.ministack import running_ministack
 
 AAD = ("plugin_x_1", "17", "/apiKey")
 
@@ -74,3 +76,20 @@ def test_of_two_writers_exactly_one_key_wins(
     secret_box.use(Masters(master, master))
     box = secret_box.open_box(database, 7)
     assert [box.decrypt(token, AAD) for token in tokens] == ["hunter2", "hunter2"]
+
+
+def test_kms_opens_a_data_key_only_for_its_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_ministack() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        master = KmsMaster(server.client("kms").create_key()["KeyMetadata"]["KeyId"])
+        plain, wrapped = master.generate(7)
+        again = master.wrap(7, plain)
+        for blob in (wrapped, again):
+            assert master.unwrap(WrappedKey(7, 1, blob, master.name)) == plain
+        with pytest.raises(HotplugError) as refused:
+            master.unwrap(WrappedKey(8, 1, wrapped, master.name))
+        assert refused.value.code == "secrets.cannot_decrypt"
+        with pytest.raises(HotplugError) as refused:
+            KmsMaster("00000000-0000-0000-0000-000000000000").generate(7)
+        assert refused.value.code == "secrets.refused"
