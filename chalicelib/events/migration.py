@@ -24,6 +24,7 @@ import chalicelib.core.cache_log
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.leases
+import chalicelib.core.secret_box
 import chalicelib.plugins.models
 from chalicelib.core import cache_log
 from chalicelib.core.database import Base, DatabaseService, Unit, is_lock_failure, mysql_connect_args
@@ -44,6 +45,7 @@ MODEL_MODULES = (
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
     chalicelib.core.leases,
+    chalicelib.core.secret_box,
     chalicelib.plugins.models,
 )
 _NAMES = frozenset(module.__name__ for module in MODEL_MODULES)

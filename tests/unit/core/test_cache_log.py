@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 BUMPS: dict[str, tuple[str, str] | None] = {
     "app": ("apps", "id"),
     "app_credential": ("apps", "app_id"),
+    "app_data_key": ("apps", "app_id"),
     "app_secret": ("apps", "app_id"),
     "app_source": None,
     "audit_log": None,
