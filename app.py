@@ -12,7 +12,9 @@ from typing import Any
 
 from chalice.app import Chalice, Rate
 
-API_MODULES = ("system", "apps", "plugins", "plugin_installs", "plugin_configs", "maintenance")
+API_MODULES = (
+    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "maintenance",
+)  # fmt: skip
 
 app = Chalice(app_name="hotplug")
 # A multipart form is binary to API Gateway only if it is told so.

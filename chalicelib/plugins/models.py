@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Index, Integer, SmallInteger, String, Text, U
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from chalicelib.core.database import MEDIUM_TEXT, MYSQL_TABLE, Base, JsonDocument, UtcDateTime
+from chalicelib.core.database import MYSQL_TABLE, Base, JsonDocument, UtcDateTime
 from chalicelib.core.ids import new_id, new_ulid
 
 PLUGIN_ID_PATTERN = "^plugin_[a-z][a-z0-9_-]{1,63}_[0-9a-z]{6}$"
@@ -184,6 +184,18 @@ class PluginInstall(Base):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now, onupdate=_now)
 
 
+class PluginDependency(Base):
+    """What the active version of a plugin needs, one row per name: "who needs X" is an index look-up."""
+
+    __tablename__ = "t_plugin_dependency"
+    __table_args__ = (Index("ix_t_plugin_dependency_name", "name", "plugin_id"), MYSQL_TABLE)
+    cache_scope: ClassVar[None] = None
+    plugin_id: Mapped[str] = mapped_column(String(96), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    range: Mapped[str] = mapped_column(String(255))
+    optional: Mapped[int] = mapped_column(FLAG, default=0)
+
+
 class PluginTombstone(Base):
     """Everything ever registered: a version number is never reused with other bytes, also after an uninstall."""
 
@@ -258,23 +270,32 @@ class PluginExecution(Base):
 
 
 class PluginMetric(Base):
-    """Executions of one plugin version in one minute: counts and a histogram with fixed buckets, because MySQL has
-    no percentile."""
+    """Executions of one plugin version in one minute that took about as long: one row per bucket of a histogram with
+    fixed bounds (plugins/metrics.py), because MySQL has no percentile."""
 
     __tablename__ = "t_plugin_metric"
-    __table_args__ = (Index("ix_t_plugin_metric_minute", "minute"), MYSQL_TABLE)
+    __table_args__ = (
+        Index("ix_t_plugin_metric_minute", "minute"),
+        Index("ix_t_plugin_metric_app", "app_id", "minute"),
+        MYSQL_TABLE,
+    )
     cache_scope: ClassVar[None] = None
     plugin_id: Mapped[str] = mapped_column(String(96), primary_key=True)
     app_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     version: Mapped[str] = mapped_column(String(32), primary_key=True)
     # Unix time of the minute, in minutes.
     minute: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    # Index into the histogram's bounds.
+    bucket: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     executions: Mapped[int] = mapped_column(BigInteger, default=0)
     errors: Mapped[int] = mapped_column(BigInteger, default=0)
     cold_loads: Mapped[int] = mapped_column(BigInteger, default=0)
     load_us: Mapped[int] = mapped_column(BigInteger, default=0)
+    # The most that was seen.
     memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
-    histogram: Mapped[str] = mapped_column(MEDIUM_TEXT, default="")
+    last_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    last_error: Mapped[str | None] = mapped_column(String(64))
+    last_error_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
 
 
 class PluginGraph(Base):

@@ -1,0 +1,176 @@
+"""Which plugins need which: checked before a change, and again under the graph's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from chalicelib.core.errors import Conflict, Invalid, Violation
+from chalicelib.core.semver import parse_version, satisfies
+from chalicelib.plugins.catalog import SHARED
+from chalicelib.plugins.manifest import Dependency
+from chalicelib.plugins.models import ENABLED, Plugin, PluginDependency, PluginGraph
+
+_THE_GRAPH = 1
+
+
+@dataclass(frozen=True)
+class Need:
+    """A plugin that needs another."""
+
+    plugin_id: str
+    app_id: int
+    name: str
+    range: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"pluginId": self.plugin_id, "name": self.name, "range": self.range}
+
+
+def lock(session: Session) -> None:
+    """Take the graph's lock, first of all locks: "enable A" and "disable B, which A needs" must not pass."""
+    session.execute(update(PluginGraph).where(PluginGraph.id == _THE_GRAPH).values(changes=PluginGraph.changes + 1))
+
+
+def record(session: Session, plugin_id: str, dependencies: Iterable[Dependency]) -> None:
+    """Write what the now active version of a plugin needs."""
+    session.execute(delete(PluginDependency).where(PluginDependency.plugin_id == plugin_id))
+    for one in dependencies:
+        session.add(
+            PluginDependency(plugin_id=plugin_id, name=one.name, range=one.range, optional=int(one.optional))
+        )
+
+
+def provider(session: Session, app_id: int, name: str) -> Plugin | None:
+    """Return the plugin that a dependency's name stands for: the app's own, else the oldest shared one."""
+    found = session.scalars(
+        select(Plugin)
+        .where(Plugin.name == name, or_(Plugin.app_id == app_id, Plugin.visibility == SHARED))
+        .order_by(Plugin.id)
+    ).all()
+    own = [plugin for plugin in found if plugin.app_id == app_id]
+    return (own or list(found) or [None])[0]
+
+
+def check_dependencies(
+    session: Session, app_id: int, dependencies: Iterable[Dependency], *, own_name: str, enabled: bool
+) -> None:
+    """Refuse a plugin whose needs are not met.
+
+    Parameters
+    ----------
+    own_name
+        The plugin's own name: what it needs must not need it in turn.
+    enabled
+        True where the providers must be enabled too (to enable), False where being installed is enough.
+
+    Raises
+    ------
+    errors.Invalid
+        With a violation for each dependency that is missing, in the wrong version, disabled, or in a cycle.
+    """
+    problems: list[Violation] = []
+    for index, need in enumerate(dependencies):
+        found = provider(session, app_id, need.name)
+        pointer = f"/dependencies/{index}"
+        if found is None:
+            if not need.optional:
+                problems.append(Violation(pointer, "dependency.missing", f"{need.name} is not installed"))
+            continue
+        if not satisfies(parse_version(found.version), need.range):
+            message = f"{need.name} is installed in {found.version}, which {need.range} does not admit"
+            problems.append(Violation(pointer, "dependency.version", message))
+        elif enabled and not need.optional and found.is_enabled != ENABLED:
+            problems.append(Violation(pointer, "dependency.disabled", f"{need.name} is not enabled"))
+        if cycle := _path_to(session, found, own_name):
+            message = "needs itself: " + " → ".join([own_name, *cycle])
+            problems.append(Violation(pointer, "dependency.cycle", message))
+    if problems:
+        raise Invalid("The plugin's dependencies are not met.", code="plugin.dependencies", errors=problems)
+
+
+def _path_to(session: Session, start: Plugin, name: str) -> list[str]:
+    """Return the names from `start` to the plugin called `name`, empty where none leads there."""
+    seen: set[str] = set()
+    frontier: list[tuple[Plugin, list[str]]] = [(start, [start.name])]
+    while frontier:
+        plugin, path = frontier.pop()
+        if plugin.name == name:
+            return path
+        if plugin.plugin_id in seen:
+            continue
+        seen.add(plugin.plugin_id)
+        needs = session.scalars(select(PluginDependency.name).where(PluginDependency.plugin_id == plugin.plugin_id))
+        for needed in needs.all():
+            found = provider(session, plugin.app_id, needed)
+            if found is not None:
+                frontier.append((found, [*path, needed]))
+    return []
+
+
+def dependents(session: Session, plugin: Plugin) -> list[Need]:
+    """Return the enabled plugins that need `plugin` as it stands (optional needs do not count)."""
+    rows = session.execute(
+        select(Plugin, PluginDependency.range)
+        .join(PluginDependency, PluginDependency.plugin_id == Plugin.plugin_id)
+        .where(PluginDependency.name == plugin.name, PluginDependency.optional == 0, Plugin.is_enabled == ENABLED)
+        .order_by(Plugin.id)
+    ).all()
+    found = []
+    for dependent, range_text in rows:
+        chosen = provider(session, dependent.app_id, plugin.name)
+        if chosen is not None and chosen.plugin_id == plugin.plugin_id:
+            found.append(Need(dependent.plugin_id, dependent.app_id, dependent.name, range_text))
+    return found
+
+
+def all_dependents(session: Session, plugin: Plugin) -> list[Plugin]:
+    """Return every enabled plugin that needs `plugin`, directly or through others, nearest first."""
+    found: dict[str, Plugin] = {}
+    frontier = [plugin]
+    while frontier:
+        for need in dependents(session, frontier.pop(0)):
+            if need.plugin_id not in found and need.plugin_id != plugin.plugin_id:
+                row = session.scalars(select(Plugin).where(Plugin.plugin_id == need.plugin_id)).one()
+                found[need.plugin_id] = row
+                frontier.append(row)
+    return list(found.values())
+
+
+def refuse_dependents(session: Session, plugin: Plugin) -> None:
+    """Refuse to take away what others need.
+
+    Raises
+    ------
+    errors.Conflict
+        With `dependents`, those of other apps counted but not named.
+    """
+    needs = dependents(session, plugin)
+    if needs:
+        own = [need.as_dict() for need in needs if need.app_id == plugin.app_id]
+        raise Conflict(
+            f"{len(needs)} enabled plugin(s) need this one.",
+            code="plugin.has_dependents",
+            extensions={"dependents": own, "dependentsElsewhere": len(needs) - len(own)},
+        )
+
+
+def check_dependents(session: Session, plugin: Plugin, version: str) -> None:
+    """Refuse to activate a version that an enabled dependent does not admit.
+
+    Raises
+    ------
+    errors.Conflict
+    """
+    broken = [
+        need for need in dependents(session, plugin) if not satisfies(parse_version(version), need.range)
+    ]
+    if broken:
+        raise Conflict(
+            f"{version} does not satisfy {len(broken)} enabled plugin(s) that need this one.",
+            code="plugin.breaks_dependents",
+            extensions={"dependents": [need.as_dict() for need in broken if need.app_id == plugin.app_id]},
+        )

@@ -1,0 +1,274 @@
+"""What arrives in the bucket: an event names an object, and this makes an install of it.
+
+The event is never trusted: it only says where to look. Deliveries come at least once and out of order, so every step
+may be repeated: same name, version and digest is success.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from chalicelib.apps import service as apps
+from chalicelib.core import telemetry
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import Unit
+from chalicelib.core.errors import (
+    Conflict,
+    Forbidden,
+    HotplugError,
+    Invalid,
+    NotFound,
+    TooLarge,
+    Violation,
+)
+from chalicelib.core.ids import new_ulid
+from chalicelib.core.settings import settings
+from chalicelib.core.steps import declare, step
+from chalicelib.core.storage import Download
+from chalicelib.plugins import installs
+from chalicelib.plugins.decision import Terms
+from chalicelib.plugins.installs import LeaseHeld, Settled
+from chalicelib.plugins.models import PluginInstall
+from chalicelib.plugins.registration import Artifact, Registered, Registration
+from chalicelib.plugins.services import Services
+
+STEPS = declare("incoming", ("adopt", "claim", "download", "reject", "delete_incoming"))
+# Whose fault it is decides how a task ends: these are the package's or the publisher's.
+_REJECTIONS = (Conflict, Forbidden, Invalid, NotFound, TooLarge)
+
+
+@dataclass(frozen=True)
+class IncomingObject:
+    """One object version under `incoming/`."""
+
+    key: str
+    version_id: str
+
+
+def register_artifact(services: Services, key: str, version_id: str | None) -> str:
+    """Bring the install that an object belongs to to its end.
+
+    Parameters
+    ----------
+    key
+        Decoded object key.
+    version_id
+        From the event; None looks the newest version up.
+
+    Returns
+    -------
+    What became of it: `registered`, `rejected`, `settled`, `unknown` or `gone`.
+
+    Raises
+    ------
+    installs.LeaseHeld
+        Another function works on it: not acknowledged, delivered again.
+    errors.HotplugError
+        A failure of ours, after which the same delivery may be repeated.
+    """
+    if version_id is None:
+        info = services.storage.head(key)
+        if info is None:
+            return "gone"
+        version_id = info.version_id
+    incoming = IncomingObject(key, version_id)
+    try:
+        task, owner = _claim(services, incoming)
+    except Settled:
+        _delete(services, incoming)
+        return "settled"
+    except NotFound:
+        # No task and no tenant: kept for a while, so that an operator can see what was dropped where.
+        telemetry.event("plugin.unknown_object", key=key)
+        return "unknown"
+    return _Work(services, incoming, task, owner).run()
+
+
+def _claim(services: Services, incoming: IncomingObject) -> tuple[PluginInstall, str]:
+    if incoming.key.startswith(installs.DROP_PREFIX):
+        _adopt(services, incoming)
+    step("incoming", "claim")
+    return services.database.run(
+        lambda session: installs.claim(session, incoming.key, incoming.version_id, datetime.now(UTC))
+    )
+
+
+def _adopt(services: Services, incoming: IncomingObject) -> None:
+    """Give a dropped object its task, once: (key, version) is unique."""
+    alias, _, filename = incoming.key.removeprefix(installs.DROP_PREFIX).partition("/")
+
+    def work(session: Unit) -> None:
+        app_id = apps.enabled_app_id(session, alias)
+        if app_id is None:
+            raise NotFound("No enabled app has this name.", code="install.no_app")
+        known = select(PluginInstall.id).where(
+            PluginInstall.object_key == incoming.key, PluginInstall.object_version == incoming.version_id
+        )
+        if session.scalars(known).one_or_none() is None:
+            session.add(
+                PluginInstall(
+                    install_id=new_ulid(),
+                    app_id=app_id,
+                    source="s3",
+                    filename=filename[:255],
+                    object_key=incoming.key,
+                    object_version=incoming.version_id,
+                    state="verifying",
+                    errors=[],
+                    timings={},
+                )
+            )
+
+    step("incoming", "adopt")
+    try:
+        services.database.run(work)
+    except IntegrityError:
+        pass  # the same event, delivered twice at once: the other one made the task
+
+
+class _Work:
+    """One claimed install, from its object to its end."""
+
+    def __init__(self, services: Services, incoming: IncomingObject, task: PluginInstall, owner: str) -> None:
+        self._services = services
+        self._incoming = incoming
+        self._task = task
+        self._owner = owner
+        self._timings: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    def run(self) -> str:
+        try:
+            outcome = self._register()
+        except (LeaseHeld, Settled):
+            raise
+        except _REJECTIONS as error:
+            step("incoming", "reject")
+            self._finish_rejected(error)
+            outcome = "rejected"
+        except HotplugError:
+            self._services.database.run(
+                lambda session: installs.release(
+                    session, self._task.install_id, self._owner, error.code, error.detail
+                )
+            )
+            raise
+        _delete(self._services, self._incoming)
+        return outcome
+
+    def _register(self) -> str:
+        caller = self._caller()
+        with tempfile.TemporaryDirectory(prefix="hotplug-install-") as folder:
+            path = Path(folder, "package.zip")
+            download = self._download(path)
+            self._compare(download)
+            self._reach("check")
+            terms = Terms(
+                target=self._task.plugin_id,
+                updates=self._task.source == "s3",
+                allow_downgrade=bool(self._task.allow_downgrade),
+            )
+            artifact = Artifact(path, download.sha256, download.size, self._task.source, self._place)
+            Registration(self._services, caller, artifact, terms).run(self._services.database.run, self._end)
+        return "registered"
+
+    def _caller(self) -> Caller:
+        """Return in whose name the package is registered: the tenant that the task belongs to."""
+        with self._services.database.reads() as session:
+            alias = apps.enabled_alias(session, self._task.app_id)
+        if alias is None:
+            raise Forbidden("The app is disabled.", code="install.app_disabled")
+        credential = self._task.credential_id or 0
+        return Caller(self._task.app_id, alias, credential, "publisher", f"install-{self._task.install_id}")
+
+    def _download(self, path: Path) -> Download:
+        step("incoming", "download")
+        limit = self._task.declared_size or settings().max_plugin_size
+        began = time.perf_counter()
+        with path.open("wb") as file:
+            download = self._services.storage.download(
+                self._incoming.key, self._incoming.version_id, file, max_bytes=limit
+            )
+        self._timings["downloadMs"] = round((time.perf_counter() - began) * 1000, 1)
+        return download
+
+    def _compare(self, download: Download) -> None:
+        """Hold what arrived against what was declared; S3 is asked to, and emulators do not all do it."""
+        problems = []
+        if self._task.declared_size is not None and download.size != self._task.declared_size:
+            message = f"{self._task.declared_size} bytes were declared, {download.size} arrived"
+            problems.append(Violation("/size", "upload.size", message))
+        if self._task.declared_sha256 is not None and download.sha256 != self._task.declared_sha256:
+            problems.append(Violation("/sha256", "upload.sha256", "the bytes have another SHA-256"))
+        if problems:
+            raise Invalid("The upload is not what was declared.", code="upload.differs", errors=problems)
+
+    def _place(self, key: str) -> str:
+        self._reach("place")
+        return self._services.storage.copy(self._incoming.key, self._incoming.version_id, key)
+
+    def _end(self, session: Unit, registered: Registered) -> None:
+        self._timings["totalMs"] = round((time.perf_counter() - self._began) * 1000, 1)
+        installs.finish(session, self._task.install_id, self._owner, registered, self._timings)
+
+    def _reach(self, name: str) -> None:
+        self._services.database.run(
+            lambda session: installs.progress(session, self._task.install_id, self._owner, name, self._timings)
+        )
+
+    def _release(self, code: str, detail: str) -> None:
+        self._services.database.run(
+            lambda session: installs.release(session, self._task.install_id, self._owner, code, detail)
+        )
+
+    def _finish_rejected(self, error: HotplugError) -> None:
+        telemetry.event("plugin.rejected", installId=self._task.install_id, code=error.code)
+        problems = error.errors or (Violation("", error.code, error.detail),)
+        self._services.database.run(
+            lambda session: installs.reject(
+                session, self._task.install_id, self._owner, error.code, problems, error.detail
+            )
+        )
+
+
+def _delete(services: Services, incoming: IncomingObject) -> None:
+    """Remove the object by its version: a plain delete would hide a newer upload under the same key."""
+    step("incoming", "delete_incoming")
+    services.storage.delete(incoming.key, incoming.version_id)
+
+
+def give_up(services: Services, key: str, version_id: str | None, reason: str) -> bool:
+    """End the install of an object that the queue gave up; False where there is nothing to end.
+
+    Parameters
+    ----------
+    reason
+        For the publisher.
+    """
+    version = version_id or ""
+    return services.database.run(
+        lambda session: installs.fail(
+            session, key, version, "install.gave_up", reason, datetime.now(UTC)
+        )
+    )
+
+
+def announcement(bucket: str, key: str, version_id: str) -> dict[str, Any]:
+    """Return the event that S3 would send for an object: for a retry, and for an event that never came."""
+    return {
+        "Records": [
+            {
+                "eventSource": "aws:s3",
+                "eventName": "ObjectCreated:Hotplug",
+                "s3": {"bucket": {"name": bucket}, "object": {"key": key, "versionId": version_id}},
+            }
+        ]
+    }

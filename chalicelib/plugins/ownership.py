@@ -1,0 +1,25 @@
+"""What an app still owns, asked before the app is deleted."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chalicelib.plugins.models import TERMINAL, Plugin, PluginInstall, PluginRemoval
+
+
+def owned_by_app(session: Session, app_id: int) -> list[str]:
+    """Return the kinds of things that an app owns, empty where it owns nothing.
+
+    Raises nothing; each look-up is one row of an index.
+    """
+    found = []
+    if session.scalars(select(Plugin.id).where(Plugin.app_id == app_id).limit(1)).first() is not None:
+        found.append("plugins")
+    running = select(PluginInstall.id).where(PluginInstall.app_id == app_id, PluginInstall.state.not_in(TERMINAL))
+    if session.scalars(running.limit(1)).first() is not None:
+        found.append("installs")
+    removals = select(PluginRemoval.plugin_id).where(PluginRemoval.app_id == app_id)
+    if session.scalars(removals.limit(1)).first() is not None:
+        found.append("plugins being removed")
+    return found
