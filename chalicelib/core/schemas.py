@@ -144,6 +144,7 @@ def _validator_class() -> tuple[Any, Any]:
         "multipleOf": _multiple_of,
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
+        "propertyNames": _property_names,
         "uniqueItems": _unique_items,
     }
     checks = {**Draft202012Validator.VALIDATORS, **ours}
@@ -202,6 +203,13 @@ def _additional_properties(
             yield _error("", path=(name,))
         else:
             yield from validator.descend(item, allowed, path=name)
+
+
+def _property_names(validator: Any, subschema: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+    # The library reports the object; here the pointer says which of its members.
+    if isinstance(value, dict):
+        for name in value:
+            yield from validator.descend(name, subschema, path=name)
 
 
 def _unique_items(validator: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:

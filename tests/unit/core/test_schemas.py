@@ -258,6 +258,11 @@ def deep(levels: int) -> Any:
     return value
 
 
+def test_a_bad_member_name_is_pointed_at() -> None:
+    found = violations({"propertyNames": {"pattern": "^[a-z]$"}}, {"a": 1, "B/": 2}, "/x")
+    assert [(v.pointer, v.rule) for v in found] == [("/x/B~1", "schema.pattern")]
+
+
 def test_a_schema_that_multiplies_with_depth_ends_at_its_budget() -> None:
     assert check_schema(branching()) == []
     assert violations(branching(), deep(5)) == []
