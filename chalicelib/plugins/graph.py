@@ -52,7 +52,7 @@ def provider(session: Session, app_id: int, name: str) -> Plugin | None:
         .order_by(Plugin.id)
     ).all()
     own = [plugin for plugin in found if plugin.app_id == app_id]
-    return (own or list(found) or [None])[0]
+    return next(iter(own or found), None)
 
 
 def check_dependencies(

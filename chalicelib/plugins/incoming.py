@@ -154,12 +154,8 @@ class _Work:
             step("incoming", "reject")
             self._finish_rejected(error)
             outcome = "rejected"
-        except HotplugError:
-            self._services.database.run(
-                lambda session: installs.release(
-                    session, self._task.install_id, self._owner, error.code, error.detail
-                )
-            )
+        except HotplugError as error:
+            self._release(error.code, error.detail)
             raise
         _delete(self._services, self._incoming)
         return outcome

@@ -299,7 +299,7 @@ def _load(
             config=config,
             cache=loading.cache_state(services.cache),
         )
-    except Invalid:
+    except Invalid as error:
         if mark_broken:
             step("lifecycle", "mark_broken")
             reason = "; ".join(problem.message for problem in error.errors)[:2000] or error.detail

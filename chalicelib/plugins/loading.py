@@ -10,7 +10,7 @@ from chalicelib.core.hotcache import HotCache
 from chalicelib.core.settings import settings
 from chalicelib.core.storage import Storage
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.manifest import read_resources
+from chalicelib.plugins.manifest import stored_manifest
 
 # The invocation itself is over long before; a frozen environment must not find a stale URL still good.
 PRESIGNED_S = 120
@@ -37,7 +37,7 @@ def payload(
     timeout_ms
         Milliseconds that the plugin's own work may take.
     """
-    resources = read_resources(found.resource["manifest"])
+    resources = stored_manifest(found.resource["manifest"]).resources
     compiled = None
     if found.compiled_path is not None:
         compiled = {

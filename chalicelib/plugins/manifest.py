@@ -16,7 +16,7 @@ from chalicelib.plugins import entry_names
 from chalicelib.plugins.manifest_shape import HOST, MANIFEST_SCHEMA, NAME, PLUGIN_TYPES
 from chalicelib.plugins.manifest_values import BOUNDS, byte_count, cpu_millis, is_license
 
-__all__ = ["HOST", "Action", "Dependency", "Manifest", "Resources", "parse_manifest"]
+__all__ = ["HOST", "Action", "Dependency", "Manifest", "Resources", "parse_manifest", "stored_manifest"]
 
 MAX_BYTES = 256 * 1024
 Runtime = Literal["wasm", "python", "none"]
@@ -116,7 +116,7 @@ def parse_manifest(raw: bytes, *, files: Mapping[str, int] | None, platform_vers
     found.extend(_check_details(sound))
     if found:
         raise _refusal(found)
-    return _manifest(document)
+    return stored_manifest(document)
 
 
 def _refusal(found: tuple[Violation, ...] | list[Violation]) -> errors.Invalid:
@@ -239,7 +239,8 @@ def _check_details(document: dict[str, Any]) -> Iterator[Violation]:
             yield Violation(f"/permissions/network/{index}", "manifest.host", "is no host or host:port")
 
 
-def _manifest(document: dict[str, Any]) -> Manifest:
+def stored_manifest(document: dict[str, Any]) -> Manifest:
+    """The manifest in a document that `parse_manifest` accepted before it was stored: nothing is checked again."""
     entry_point = document["entryPoint"]
     runtime: Runtime = "none"
     if entry_point.endswith(".wasm"):
