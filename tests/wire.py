@@ -78,7 +78,7 @@ class WireProxy:
         try:
             while header := _read(client, 4):
                 body = _read(client, int.from_bytes(header[:3], "little"))
-                if header[3] == 0:
+                if header[3] == 0 and body:
                     command = _NAMES.get(body[0], hex(body[0]))
                     if command == "QUERY":
                         command += " " + body[1:].decode("utf-8", "replace")

@@ -246,16 +246,11 @@ class DatabaseService:
             event.listen(self.engine, "connect", _bound_lock_waits)
             event.listen(self.engine, "before_cursor_execute", _notice_pinning)
             event.listen(self.engine, "checkin", _give_back_pinned)
-        self._units = self._unit_engine()
+        self._units = self.engine.execution_options(hotplug_unit=True)
+        if self.is_sqlite:
+            event.listen(self._units, "begin", _begin_immediate)
         self._entered = threading.local()
         self._held = threading.local()
-
-    def _unit_engine(self) -> Engine:
-        if not self.is_sqlite:
-            return self.engine.execution_options(isolation_level="READ COMMITTED")
-        units = self.engine.execution_options(hotplug_unit=True)
-        event.listen(units, "begin", _begin_immediate)
-        return units
 
     # -- units of work ---------------------------------------------------------------------------------------
 
@@ -274,27 +269,39 @@ class DatabaseService:
         with (
             self._holding("a unit of work"),
             guards.unit(),
-            Unit(self._units, expire_on_commit=False) as session,
+            _translated(),
+            self._open_unit() as connection,
+            Unit(connection, expire_on_commit=False) as session,
         ):
-            ending = False
+            yield session
             try:
-                yield session
-                ending = True
                 session.commit()
             except DBAPIError as error:
-                session.rollback()
                 # An error without a statement is COMMIT's own; whatever failed before it was not committed.
-                if is_disconnect(error) and ending and error.statement is None:
+                if is_disconnect(error) and error.statement is None:
                     raise CommitUnknown(
                         "The database was lost while it committed.",
                         code="database.commit_unknown",
                         retry_after=2,
                     ) from error
-                if is_disconnect(error):
-                    raise away(error) from error
                 raise
-            except PoolTimeout as error:
+
+    def _open_unit(self, *, again: bool = True) -> Connection:
+        connection = self._units.connect()
+        if self.is_sqlite:
+            return connection
+        try:
+            return connection.execution_options(isolation_level="READ COMMITTED")
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            # The first round trip of a unit: a connection that died while this environment was frozen shows
+            # here, as the driver's own error, and is replaced once.
+            connection.invalidate(error)
+            connection.close()
+            if not is_disconnect(error):
+                raise
+            if not again:
                 raise away(error) from error
+        return self._open_unit(again=False)
 
     def run(self, work: Callable[[Unit], T], *, attempts: int = UNIT_ATTEMPTS) -> T:
         """Run `work(session)` as one unit, again from its beginning after a deadlock or a lock timeout.
@@ -344,16 +351,10 @@ class DatabaseService:
         state."""
         with (
             self._holding("a read session"),
+            _translated(),
             Reads(self.engine, autoflush=False, expire_on_commit=False) as session,
         ):
-            try:
-                yield session
-            except DBAPIError as error:
-                if is_disconnect(error):
-                    raise away(error) from error
-                raise
-            except PoolTimeout as error:
-                raise away(error) from error
+            yield session
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -391,6 +392,18 @@ class DatabaseService:
     def close(self) -> None:
         """Return the connection to the server."""
         self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if is_disconnect(error):
+            raise away(error) from error
+        raise
+    except PoolTimeout as error:
+        raise away(error) from error
 
 
 def mysql_connect_args(url: URL, connect_timeout: int, ca_file: str | None) -> dict[str, Any]:
@@ -466,7 +479,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 def server_code(error: BaseException) -> int | None:
     """Return the server's error number, None where the error carries none (SQLite)."""
-    arguments = getattr(getattr(error, "orig", None), "args", ())
+    arguments = getattr(error, "orig", error).args
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
@@ -479,7 +492,11 @@ def is_disconnect(error: BaseException) -> bool:
     """True where the server is away rather than the statement wrong."""
     if isinstance(error, DisconnectionError):
         return True
-    if isinstance(error, DBAPIError) and (error.connection_invalidated or server_code(error) in _GONE_CODES):
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    # SQLAlchemy does not wrap what the driver raises while an isolation level is set.
+    from_driver = isinstance(error, DBAPIError) or type(error).__module__.startswith("pymysql.")
+    if from_driver and server_code(error) in _GONE_CODES:
         return True
     return isinstance(error, OperationalError) and "unable to open database file" in str(error.orig)
 
