@@ -1,0 +1,181 @@
+"""/api/v1/plugins: running them, what ran, and how well."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from chalice.app import Blueprint
+
+from chalicelib.api.endpoint import endpoint
+from chalicelib.api.parameters import PAGE
+from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, OPTIONAL_TIME, TEXT, TIME, page_of, resource
+from chalicelib.api.request import Answer, Request
+from chalicelib.core import process
+from chalicelib.core.errors import BadRequest, Violation
+from chalicelib.core.ids import ULID_PATTERN
+from chalicelib.core.settings import ONE_MIB
+from chalicelib.plugins import catalog, execution, metrics
+from chalicelib.plugins.configs import SUBJECT_PATTERN
+from chalicelib.plugins.services import plugin_services
+
+blueprint = Blueprint(__name__)
+
+MAX_BODY_BYTES = ONE_MIB
+NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
+OPTIONAL_NUMBER: dict[str, Any] = {"type": ["number", "null"], "minimum": 0}
+COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+RUN: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "action": {
+            "type": "string",
+            "pattern": execution.ACTION_PATTERN,
+            "default": execution.DEFAULT_ACTION,
+            "description": "One that the manifest declares; any name where it declares none.",
+        },
+        "params": {"description": "Any JSON that the paramsSchema admits.", "default": {}},
+        "options": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "timeoutMs": {"type": "integer", "minimum": 1, "maximum": execution.MAX_TIMEOUT_MS},
+                "configId": {"type": "string", "pattern": ULID_PATTERN},
+                "subject": {"type": "string", "pattern": SUBJECT_PATTERN},
+            },
+        },
+    },
+}
+RESULT = resource(
+    "PluginResult",
+    {
+        "executionId": TEXT,
+        "result": {"description": "What the plugin answered: any JSON."},
+        "durationMs": NUMBER,
+        "logs": TEXT,
+        "version": TEXT,
+        "coldLoad": {"type": "boolean"},
+    },
+)
+EXECUTION = resource(
+    "PluginExecution",
+    {
+        "executionId": TEXT,
+        "pluginId": TEXT,
+        "version": TEXT,
+        "action": TEXT,
+        "subject": TEXT,
+        "outcome": {"enum": list(execution.OUTCOMES)},
+        "errorCode": OPTIONAL_TEXT,
+        "durationMs": NUMBER,
+        "coldLoad": {"type": "boolean"},
+        "loadMs": NUMBER,
+        "memoryBytes": COUNT,
+        "requestId": TEXT,
+        "startedAt": TIME,
+    },
+)
+METRIC = resource(
+    "PluginMetric",
+    {
+        "pluginId": TEXT,
+        "name": TEXT,
+        "type": TEXT,
+        "version": TEXT,
+        "path": TEXT,
+        "description": TEXT,
+        "status": {"enum": ["disabled", "enabled", "error"]},
+        "executions": COUNT,
+        "errors": COUNT,
+        "errorRate": {"type": "number", "minimum": 0, "maximum": 1},
+        "lastError": OPTIONAL_TEXT,
+        "lastExecutedAt": OPTIONAL_TIME,
+        "p50Ms": OPTIONAL_NUMBER,
+        "p95Ms": OPTIONAL_NUMBER,
+        "coldLoads": COUNT,
+        "loadMs": OPTIONAL_NUMBER,
+        "memoryBytes": COUNT,
+    },
+)
+FILTERS: dict[str, Any] = {
+    "outcome": {"type": "string", "enum": list(execution.OUTCOMES)},
+    "since": {"type": "string", "minLength": 1, "maxLength": 40, "description": "An RFC 3339 time with its offset."},
+}
+
+
+@endpoint(
+    blueprint, "POST", "/plugins/{pluginId}/execute", role="caller", idempotent=True, body=RUN, body_optional=True,
+    max_body_bytes=MAX_BODY_BYTES, errors=(409, 422, 502, 504),
+    rights=("database", "secrets", "presign", "invoke_runtime"),
+    returns={200: RESULT}, summary="Run one action of a plugin",
+)  # fmt: skip
+def execute_plugin(request: Request) -> Answer:
+    body = request.body
+    options = body.get("options", {})
+    run = execution.execute(
+        plugin_services(),
+        process.heartbeat(),
+        request.caller,
+        request.path["pluginId"],
+        action=body.get("action", execution.DEFAULT_ACTION),
+        params=body.get("params", {}),
+        timeout_ms=options.get("timeoutMs"),
+        config_id=options.get("configId"),
+        subject=options.get("subject"),
+    )
+
+    def work(session: Any) -> dict[str, Any]:
+        execution.store(session, run)
+        return run.as_dict()
+
+    return request.write(work)
+
+
+@endpoint(
+    blueprint, "GET", "/plugins/{pluginId}/executions", role="viewer", query={**PAGE, **FILTERS},
+    returns={200: page_of(EXECUTION)}, summary="The app's runs of a plugin, newest first",
+)  # fmt: skip
+def list_executions(request: Request) -> dict[str, Any]:
+    found = catalog.find(request.cache, request.caller, request.path["pluginId"])
+    outcome, since = request.query.get("outcome"), _time(request.query.get("since"))
+    with request.reads() as session:
+        return execution.list_executions(
+            session, request.caller, found, request.page(), outcome=outcome, since=since
+        )
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+        if value.tzinfo is not None:
+            return value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # OverflowError: year 1 with an offset that leads before it.
+        pass
+    problem = Violation("/query/since", "schema.format", "an RFC 3339 time with its offset")
+    raise BadRequest("The query does not hold.", code="request.query", errors=[problem])
+
+
+@endpoint(
+    blueprint, "GET", "/plugins/{pluginId}/executions/{executionId}", role="viewer",
+    returns={200: EXECUTION}, summary="One run",
+)  # fmt: skip
+def get_execution(request: Request) -> dict[str, Any]:
+    found = catalog.find(request.cache, request.caller, request.path["pluginId"])
+    with request.reads() as session:
+        return execution.read_execution(session, request.caller, found, request.path["executionId"])
+
+
+@endpoint(
+    blueprint, "GET", "/plugins/metrics", role="viewer",
+    query={"window": {"type": "string", "pattern": metrics.WINDOW_PATTERN, "default": "1h"}},
+    returns={200: {"type": "array", "items": METRIC}},
+    summary="How the app's plugins, and the shared ones that it ran, did lately",
+)  # fmt: skip
+def get_metrics(request: Request) -> list[Any]:
+    minutes = metrics.window_minutes(request.query["window"])
+    with request.reads() as session:
+        return metrics.summary(session, request.caller, minutes)
