@@ -154,10 +154,10 @@ class Walkthrough:
         answer = self._admin.call(
             "POST", f"/apps/{self._alias}/credentials", 201, json={"role": "admin", "label": "walkthrough"}
         ).json()
-        self.credential = f"{answer['apiKey']}:{answer['secret']}"
+        self.credential = f"{answer['apiKey']}:{answer['apiSecret']}"
         self._client = Client(self._stack.url, self.credential)
         me = self._client.call("GET", "/me", 200).json()
-        return f"app {me['app']['aliasId']}, role {me['credential']['role']}"
+        return f"app {me['aliasId']}, role {me['role']}"
 
     def _upload_wasm(self) -> str:
         package = pack(PLUGINS / "word-count" / "1.0.0", self._packages)

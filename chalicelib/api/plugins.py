@@ -20,12 +20,15 @@ blueprint = Blueprint(__name__)
 RUNS_PLUGINS = ("database", "presign", "invoke_runtime")
 CASCADE: dict[str, Any] = {"cascade": {"type": "boolean", "default": False}}
 NOTHING: dict[str, Any] = {"type": "object", "additionalProperties": False, "maxProperties": 0}
+RFC_3339 = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+)
 FILTERS: dict[str, Any] = {
     "pluginType": {"type": "string", "enum": ["notify", "deploy", "test", "build", "custom"]},
     "status": {"type": "integer", "enum": [0, 1, 2]},
     "source": {"type": "string", "enum": ["local", "market", "s3"]},
     "q": {"type": "string", "minLength": 1, "maxLength": 64},
-    "updatedSince": {"type": "string", "format": "date-time", "maxLength": 40},
+    "updatedSince": {"type": "string", "pattern": RFC_3339},
 }
 
 

@@ -39,6 +39,7 @@ UNIT_ATTEMPTS_END_S = 15
 # RDS Proxy pins the session behind a longer statement (its limit is 16 KB) until the client connection ends.
 PINNING_STATEMENT = 15_000
 T = TypeVar("T")
+_DUPLICATE_CODE = 1062
 _DEADLOCK_CODES = frozenset({1205, 1213})
 # 1040, 1203: no connection left; 1053, 1927, 3169: shutdown, killed; 1290, 1836: the writer became a reader
 # in a failover; 2002..2055 and 4031: the connection is lost; 0: PyMySQL's word for a closed one.
@@ -486,6 +487,11 @@ def server_code(error: BaseException) -> int | None:
 def is_lock_failure(error: DBAPIError) -> bool:
     """True for a deadlock (1213), a lock timeout (1205) or a busy SQLite: the whole unit may run again."""
     return server_code(error) in _DEADLOCK_CODES or "database is locked" in str(error.orig)
+
+
+def is_duplicate(error: DBAPIError) -> bool:
+    """True where a unique key refused a row that another writer inserted first; not for other constraints."""
+    return _server_code(error) == _DUPLICATE_CODE or "UNIQUE constraint failed" in str(error.orig)
 
 
 def is_disconnect(error: BaseException) -> bool:

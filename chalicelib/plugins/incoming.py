@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from chalicelib.apps import service as apps
 from chalicelib.core import telemetry
 from chalicelib.core.caller import Caller
-from chalicelib.core.database import Unit
+from chalicelib.core.database import Unit, is_duplicate
 from chalicelib.core.errors import (
     Conflict,
     Forbidden,
@@ -130,8 +130,10 @@ def _adopt(services: Services, incoming: IncomingObject) -> None:
     step("incoming", "adopt")
     try:
         services.database.run(work)
-    except IntegrityError:
-        pass  # the same event, delivered twice at once: the other one made the task
+    except IntegrityError as error:
+        if not is_duplicate(error):
+            raise
+        # The same event, delivered twice at once: the other one made the task.
 
 
 class _Work:
@@ -156,6 +158,10 @@ class _Work:
             outcome = "rejected"
         except HotplugError as error:
             self._release(error.code, error.detail)
+            raise
+        except Exception:
+            # A defect of ours: the next delivery must not wait for the lease to end.
+            self._release("install.crashed", "Something went wrong on our side; the log has it.")
             raise
         _delete(self._services, self._incoming)
         return outcome

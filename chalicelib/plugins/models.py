@@ -53,8 +53,8 @@ class Plugin(Base):
     author: Mapped[str] = mapped_column(String(255), default="")
     plugin_type: Mapped[str] = mapped_column(String(16))
     entry_point: Mapped[str] = mapped_column(String(1024))
-    config_schema: Mapped[Any] = mapped_column(JsonDocument())
-    params_schema: Mapped[Any] = mapped_column(JsonDocument())
+    config_schema: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)
+    params_schema: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)
     default_config: Mapped[Any] = mapped_column(JsonDocument())
     icon: Mapped[str] = mapped_column(Text, default="")
     repository: Mapped[str] = mapped_column(Text, default="")
@@ -108,7 +108,7 @@ class PluginVersion(Base):
     compiled_size: Mapped[int | None] = mapped_column(BigInteger)
     signed_by: Mapped[str | None] = mapped_column(String(128))
     # The values of the plugin's configs while this version was active: a rollback across a schema change needs them.
-    config_snapshot: Mapped[Any] = mapped_column(JsonDocument())
+    config_snapshot: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)
     created_by: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now)
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core import audit, telemetry
 from chalicelib.core.caller import Caller
-from chalicelib.core.database import Unit
+from chalicelib.core.database import Unit, is_duplicate
 from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, NotFound
 from chalicelib.core.ids import new_suffix
 from chalicelib.core.representation import check_if_match
@@ -294,7 +294,9 @@ class Registration:
             step("register", "commit")
             try:
                 return commit(work)
-            except IntegrityError:
+            except IntegrityError as error:
+                if not is_duplicate(error):
+                    raise
                 # Another writer took the name, the version or the suffix between our look and our insert: the next
                 # round sees it under the lock.
                 continue
