@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
 )
+from sqlalchemy.pool import NullPool
 
 from chalicelib.core.database import Base
 from chalicelib.events.migration import MIGRATIONS, MODELS, alembic_config, run_revisions
@@ -56,16 +57,8 @@ def upgrade() -> None:
 
 def main() -> int:
     """Write the files and print their names; 1 where something needs a revision by hand."""
-    tables = {model.__tablename__ for model in MODELS}
     by_hand = 0
-    with tempfile.TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{folder}/empty.db", isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            run_revisions(connection)
-            context = MigrationContext.configure(connection, opts={"include_name": _ours(tables)})
-            script = produce_migrations(context, Base.metadata)
-    upgrades = script.upgrade_ops
-    for title, lines in _revisions(list(upgrades.ops) if upgrades else []):
+    for title, lines in missing_revisions():
         if lines:
             print(_write(title, lines))  # noqa: T201 - a command line tool
         else:
@@ -74,11 +67,24 @@ def main() -> int:
     return 1 if by_hand else 0
 
 
-def _ours(tables: set[str]) -> Any:
-    def include(name: str | None, kind: str, _parents: Any) -> bool:
-        return kind != "table" or name in tables
+def missing_revisions() -> list[tuple[str, list[str]]]:
+    """Return (title, statements) of each revision between the newest one and the models; without statements,
+    where it cannot be written by rote."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = create_engine(
+            f"sqlite:///{folder}/empty.db", isolation_level="AUTOCOMMIT", poolclass=NullPool
+        )
+        with engine.connect() as connection:
+            run_revisions(connection)
+            context = MigrationContext.configure(connection, opts={"include_name": only(MODELS)})
+            upgrades = produce_migrations(context, Base.metadata).upgrade_ops
+    return list(_revisions(list(upgrades.ops) if upgrades else []))
 
-    return include
+
+def only(models: Iterable[type[Base]]) -> Callable[[str | None, str, Any], bool]:
+    """Return Alembic's `include_name` for the tables of these models."""
+    tables = {model.__tablename__ for model in models}
+    return lambda name, kind, _parents: kind != "table" or name in tables
 
 
 def _revisions(operations: list[Any]) -> Iterator[tuple[str, list[str]]]:

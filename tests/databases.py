@@ -25,7 +25,7 @@ from uuid import uuid4
 import pymysql
 from sqlalchemy.engine import URL, make_url
 
-INSTALL = "apt-get install -y --no-install-recommends mariadb-server-core mariadb-client-core"
+INSTALL = "apt-get install -y --no-install-recommends mariadb-server-core"
 URL_VARIABLE = "HOTPLUG_TEST_MYSQL_URL"
 _FOLDER_VARIABLE = "HOTPLUG_TEST_SERVER_FOLDER"
 _START_WITHIN_S = 60

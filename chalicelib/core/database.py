@@ -491,7 +491,7 @@ def is_lock_failure(error: DBAPIError) -> bool:
 
 def is_duplicate(error: DBAPIError) -> bool:
     """True where a unique key refused a row that another writer inserted first; not for other constraints."""
-    return _server_code(error) == _DUPLICATE_CODE or "UNIQUE constraint failed" in str(error.orig)
+    return server_code(error) == _DUPLICATE_CODE or "UNIQUE constraint failed" in str(error.orig)
 
 
 def is_disconnect(error: BaseException) -> bool:

@@ -92,10 +92,10 @@ def migrate_database(database: DatabaseService) -> dict[str, Any]:
     return {"revision": revision, "tables": len(MODELS), "adminCredential": credential}
 
 
-def upgrade(database: DatabaseService) -> str:
+def upgrade(database: DatabaseService, *, lock_within_s: float = LOCK_WITHIN_S) -> str:
     """Run the missing revisions, check every table, seed the rows that must exist; return the revision."""
     create_database(database)
-    with _exclusive_connection(database) as connection:
+    with exclusive_connection(database, lock_within_s) as connection:
         revision = run_revisions(connection)
         check_tables(connection)
         with Session(connection) as session:
@@ -164,27 +164,32 @@ def _alone(session: Unit) -> Unit:
 
 
 @contextmanager
-def _exclusive_connection(database: DatabaseService) -> Iterator[Connection]:
+def exclusive_connection(
+    database: DatabaseService, lock_within_s: float = LOCK_WITHIN_S
+) -> Iterator[Connection]:
     """Yield a connection of its own, in AUTOCOMMIT and with time for DDL, that holds the migration lock.
 
     It must not go through a proxy: GET_LOCK belongs to the server's session.
+
+    Raises
+    ------
+    errors.Unavailable
+        Somebody else has held the lock for `lock_within_s`.
     """
     url = database.engine.url
-    arguments: dict[str, Any] = {"timeout": _LOCK_TRY_S}
+    arguments: dict[str, Any] = {"timeout": min(_LOCK_TRY_S, lock_within_s)}
     if not database.is_sqlite:
         arguments = mysql_connect_args(url, 5, database.ca_file)
         arguments |= {"read_timeout": DDL_TIMEOUT_S, "write_timeout": DDL_TIMEOUT_S}
     engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=arguments)
-    with engine.connect() as connection:
-        lock = _sqlite_lock if database.is_sqlite else _mysql_lock
-        with lock(connection):
-            yield connection
+    lock = _sqlite_lock if database.is_sqlite else _mysql_lock
+    with engine.connect() as connection, lock(connection, time.monotonic() + lock_within_s):
+        yield connection
 
 
 @contextmanager
-def _sqlite_lock(connection: Connection) -> Iterator[None]:
+def _sqlite_lock(connection: Connection, end: float) -> Iterator[None]:
     # SQLite's DDL is transactional: either all missing revisions happen, or none.
-    end = time.monotonic() + LOCK_WITHIN_S
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -192,7 +197,7 @@ def _sqlite_lock(connection: Connection) -> Iterator[None]:
         except OperationalError as error:
             if not is_lock_failure(error):
                 raise
-            if time.monotonic() > end:
+            if time.monotonic() >= end:
                 raise _held() from error
     try:
         yield
@@ -203,12 +208,14 @@ def _sqlite_lock(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _mysql_lock(connection: Connection) -> Iterator[None]:
-    # Lock names are the server's, not the database's.
+def _mysql_lock(connection: Connection, end: float) -> Iterator[None]:
+    # Lock names are the server's, not the database's, and at most 64 characters long.
     name = f"hotplug_migrate_{connection.engine.url.database}"[:64]
-    end = time.monotonic() + LOCK_WITHIN_S
-    while connection.scalar(text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": _LOCK_TRY_S}) != 1:
-        if time.monotonic() > end:
+    query, wait = text("SELECT GET_LOCK(:name, :wait)"), _LOCK_TRY_S
+    while (
+        connection.scalar(query, {"name": name, "wait": max(0, min(wait, int(end - time.monotonic())))}) != 1
+    ):
+        if time.monotonic() >= end:
             raise _held()
     try:
         yield

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
@@ -17,12 +17,18 @@ def upgrade() -> None:
         sa.Column("app_id", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("version", sa.String(32), nullable=False, autoincrement=False),
         sa.Column("minute", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("bucket", sa.SmallInteger(), nullable=False, autoincrement=False),
         sa.Column("executions", sa.BigInteger(), nullable=False),
         sa.Column("errors", sa.BigInteger(), nullable=False),
         sa.Column("cold_loads", sa.BigInteger(), nullable=False),
         sa.Column("load_us", sa.BigInteger(), nullable=False),
         sa.Column("memory_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("histogram", schema.MEDIUM_TEXT, nullable=False),
-        sa.PrimaryKeyConstraint("plugin_id", "app_id", "version", "minute", name="pk_t_plugin_metric"),
+        sa.Column("last_at", schema.UTC_DATETIME, nullable=False),
+        sa.Column("last_error", sa.String(64), nullable=True),
+        sa.Column("last_error_at", schema.UTC_DATETIME, nullable=True),
+        sa.PrimaryKeyConstraint(
+            "plugin_id", "app_id", "version", "minute", "bucket", name="pk_t_plugin_metric"
+        ),
     )
+    schema.create_index("ix_t_plugin_metric_app", "t_plugin_metric", ["app_id", "minute"])
     schema.create_index("ix_t_plugin_metric_minute", "t_plugin_metric", ["minute"])

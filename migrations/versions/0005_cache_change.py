@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:

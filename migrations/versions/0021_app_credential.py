@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
