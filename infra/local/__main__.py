@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.functions import ROOT
@@ -14,6 +16,9 @@ from infra.local.folder import FolderInUse
 from infra.local.stack import LocalStack, StackFailed
 
 DEFAULT_PORT = 8700
+OWN_VARIABLES = frozenset(
+    {"HOTPLUG_DATABASE_URL", "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR", "HOTPLUG_MINISTACK"}
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         port=_port(options.port),
         api_processes=options.api_processes,
         per_endpoint=options.per_endpoint,
+        environment=_settings(os.environ) | dict(options.env),
+        task_root=options.task_root,
     )
     try:
         stack.start()
@@ -51,7 +58,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="a free one is used when it is taken")
     parser.add_argument("--api-processes", type=int, default=4, help="how many API processes are kept warm")
     parser.add_argument("--per-endpoint", action="store_true", help="one function per endpoint, as deployed")
+    parser.add_argument("--task-root", type=Path, default=ROOT, help="the folder with app.py")
+    parser.add_argument(
+        "--env",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for all trusted functions",
+    )
     return parser
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError("NAME=VALUE is wanted")
+    return name, value
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the service's settings that the caller's shell holds; what the stack itself decides is left out."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("HOTPLUG_") and name not in OWN_VARIABLES
+    }
 
 
 def _port(wanted: int) -> int:

@@ -150,6 +150,11 @@ class Environment:
         self._report(invocation, began)
         return outcome
 
+    @property
+    def returning(self) -> bool:
+        """Whether the answer is there but the runtime has not asked for more work yet."""
+        return self.state == "busy" and self._current is not None and self._result.done()
+
     def end(self) -> None:
         """Kill the process and all that it started; `on_end` follows."""
         if self.state != "ended":

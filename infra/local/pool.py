@@ -154,7 +154,7 @@ class Pool:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 place = [w for w in self._waiters if w.tenant == tenant].index(waiter)
-                if place >= self._starting[tenant]:
+                if place >= self._coming(tenant):
                     self._waiters.remove(waiter)
                     raise InvocationRefused(
                         429,
@@ -162,7 +162,7 @@ class Pool:
                         "Rate Exceeded.",
                         Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
                     )
-                remaining = 0.2  # a process for this one is starting: its init phase has a limit of its own
+                remaining = 0.2  # one is coming for this waiter: its init phase has a limit of its own
             await asyncio.wait({waiter.found}, timeout=remaining)
         return waiter.found.result()
 
@@ -179,10 +179,16 @@ class Pool:
         if self._closing:
             return
         for tenant, waiting in Counter(waiter.tenant for waiter in self._waiters).items():
-            while self._starting[tenant] < waiting and self._has_room():
+            while self._coming(tenant) < waiting and self._has_room():
                 self._make_room()
                 self._starting[tenant] += 1
                 self._background(self._start_for_waiter(tenant))
+
+    def _coming(self, tenant: str | None) -> int:
+        """Return how many environments come free by themselves: those that start, and those that have answered and
+        are about to ask for more work."""
+        returning = sum(e.returning and e.tenant == tenant for e in self.environments)
+        return self._starting[tenant] + returning
 
     def _has_room(self) -> bool:
         if len(self.environments) + self._unborn() < self.scaling.maximum:

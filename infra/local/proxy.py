@@ -140,7 +140,9 @@ def _body(request: Request, binary_types: Collection[str]) -> tuple[str | None, 
 
 
 def _result_headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    single, multi = result.get("headers") or {}, result.get("multiValueHeaders") or {}
+    single, multi = (
+        {} if result.get(name) is None else result[name] for name in ("headers", "multiValueHeaders")
+    )
     if not isinstance(single, dict) or not isinstance(multi, dict):
         raise MalformedResult("headers are not an object")
     named = {name.lower() for name in multi}

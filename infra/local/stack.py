@@ -108,9 +108,8 @@ class LocalStack:
         )
         self.logs_folder = self._state.logs
         self.admin_credential: str | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="local-stack", daemon=True)
         self._log = logging.getLogger(f"hotplug.local.{id(self):x}")
+        self._thread: threading.Thread | None = None
         self._children = Children()
         self._storage: Storage | None = None
         self._service: LambdaService | None = None
@@ -217,6 +216,8 @@ class LocalStack:
         self._log.addHandler(handler)
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="local-stack", daemon=True)
         self._thread.start()
         try:
             self._call(self._start(), timeout_s=300)
@@ -228,13 +229,14 @@ class LocalStack:
 
     def stop(self) -> None:
         """End everything that was started, in order: the front, the functions, S3 last, so that it saves its state."""
-        if self._thread.is_alive():
+        if self._thread is not None:
             try:
                 self._call(self._stop())
             finally:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
                 self._loop.close()
+                self._thread = None
         for handler in list(self._log.handlers):
             self._log.removeHandler(handler)
             handler.close()

@@ -54,7 +54,7 @@ def echo() -> dict[str, Any]:
 
 
 @endpoint("probe.item", "GET", "/api/v1/items/{itemId}")
-def item(itemId: str) -> dict[str, str]:  # noqa: N803
+def item(itemId: str) -> dict[str, str]:
     return {"itemId": itemId}
 
 
