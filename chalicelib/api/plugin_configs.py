@@ -32,7 +32,7 @@ CONFIG = resource(
         "scope": {"enum": list(SCOPES)},
         "subject": OPTIONAL_TEXT,
         "isDefault": {"type": "boolean"},
-        "values": VALUES,
+        "configItems": VALUES,
         "createdBy": OPTIONAL_TEXT,
         "createTime": TIME,
         "updateTime": TIME,
@@ -40,7 +40,7 @@ CONFIG = resource(
 )
 NEW: dict[str, Any] = {
     "type": "object",
-    "required": ["name", "values"],
+    "required": ["name", "configItems"],
     "additionalProperties": False,
     "properties": {
         "name": NAME,
@@ -50,14 +50,14 @@ NEW: dict[str, Any] = {
             "type": "boolean",
             "description": "Without it the first config of a scope becomes its default.",
         },
-        "values": VALUES,
+        "configItems": VALUES,
     },
 }
 CHANGE: dict[str, Any] = {
     "type": "object",
-    "required": ["values"],
+    "required": ["configItems"],
     "additionalProperties": False,
-    "properties": {"name": NAME, "isDefault": {"type": "boolean"}, "values": VALUES},
+    "properties": {"name": NAME, "isDefault": {"type": "boolean"}, "configItems": VALUES},
 }
 
 
@@ -80,7 +80,7 @@ def create_config(request: Request) -> Answer:
         scope=body.get("scope", "app"),
         subject=body.get("subject"),
         name=body["name"],
-        values=body["values"],
+        values=body["configItems"],
         is_default=body.get("isDefault"),
     )
     location = {"Location": f"{BASE}/plugins/{draft.plugin_id}/configs/{draft.config_id}"}
@@ -130,7 +130,7 @@ def put_config(request: Request) -> Answer:
         _plugin(request),
         request.path["configId"],
         name=body.get("name"),
-        values=body["values"],
+        values=body["configItems"],
         is_default=body.get("isDefault"),
     )
     return request.write(

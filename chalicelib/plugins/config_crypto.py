@@ -125,14 +125,18 @@ def sealed(
     shown = copy.deepcopy(values)
     for pointer in marked:
         value = _at(values, pointer)
-        if value != MASK:
+        lost = [inner for inner in kept_secrets if inner.startswith(f"{pointer}/") and _is_mask(values, inner)]
+        if value == MASK and pointer in kept_secrets:
+            secrets[pointer] = kept_secrets[pointer]
+        elif value == MASK or lost:
+            # `lost`: a part that was a secret of its own, of what a later schema calls secret as a whole.
+            message = f"{MASK} keeps a stored secret, and none is stored here"
+            problems += [
+                Violation(f"/configItems{field}", "config.nothing_to_keep", message) for field in lost or [pointer]
+            ]
+        else:
             text = json.dumps(value, ensure_ascii=False)
             secrets[pointer] = {"type": _type(value), "sealed": box().encrypt(text, (*place, pointer))}
-        elif pointer in kept_secrets:
-            secrets[pointer] = kept_secrets[pointer]
-        else:
-            message = f"{MASK} keeps a stored secret, and none is stored here"
-            problems.append(Violation(f"/values{pointer}", "config.nothing_to_keep", message))
         _put(shown, pointer, None)
     return {"values": shown, "secrets": secrets}, problems
 
@@ -140,6 +144,10 @@ def sealed(
 def _asks_to_keep(values: dict[str, Any], pointer: str, marked: list[str]) -> bool:
     if any(pointer == place or pointer.startswith(f"{place}/") for place in marked):
         return False
+    return _is_mask(values, pointer)
+
+
+def _is_mask(values: dict[str, Any], pointer: str) -> bool:
     return _present(values, pointer) and bool(_at(values, pointer) == MASK)
 
 

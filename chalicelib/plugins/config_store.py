@@ -52,7 +52,7 @@ def rendered(row: PluginConfig, schema: Any) -> dict[str, Any]:
         "scope": row.scope,
         "subject": row.scope_id.partition(":")[2] if row.scope == USER else None,
         "isDefault": bool(row.is_default),
-        "values": config_crypto.masked(row.config_items, schema),
+        "configItems": config_crypto.masked(row.config_items, schema),
         "createdBy": None if row.created_by is None else str(row.created_by),
         "createTime": timestamp(row.create_time),
         "updateTime": timestamp(row.update_time),
@@ -184,7 +184,7 @@ def _seal(
     box = configs.box_of(database, cache, app_id)
     items, problems = config_crypto.sealed(schema, values, place, box, before)
     if not problems:
-        problems = configs.violations_of(schema, config_crypto.revealed(items, place, box), "/values", partial=True)
+        problems = configs.violations_of(schema, config_crypto.revealed(items, place, box), "/configItems", partial=True)
     if problems:
         raise Invalid("The values do not fit the configSchema.", code="config.invalid", errors=problems)
     return items
