@@ -53,7 +53,10 @@ def read(
     json_like = media_type == "application/json" or media_type.endswith("+json")
     if schema is None or not (json_like or (optional and not raw)):
         raise UnsupportedMediaType(f"{media_type[:64]} is not accepted here.")
-    value = {} if optional and not raw else _json(raw, max_bytes)
+    if optional and not raw:
+        # Allowed by the declaration: no need to import what checks schemas (126 ms).
+        return {}, {}
+    value = _json(raw, max_bytes)
     _check(schema, value)
     return value, {}
 

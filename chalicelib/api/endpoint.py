@@ -117,6 +117,8 @@ def endpoint(
     check_declared(query or {})
     if if_match not in IF_MATCH_RULES:
         raise ValueError(f"if_match is one of {IF_MATCH_RULES}")
+    if body_optional and body is not None and (body.get("required") or body.get("minProperties")):
+        raise ValueError("an optional body must allow {}")
 
     def declare(handler: Handler) -> Handler:
         name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
@@ -192,9 +194,9 @@ def _handle(
 
 
 def _audit_read(declared: Endpoint, request: Request) -> None:
-    object_id = request.url_path[:OBJECT_ID_LIMIT]
+    object_type, object_id = declared.tags[0], request.url_path[:OBJECT_ID_LIMIT]
     request.database.run(
-        lambda session: audit.record(session, request.caller, declared.name, "read", object_id)
+        lambda session: audit.record(session, request.caller, "read", object_type, object_id)
     )
 
 

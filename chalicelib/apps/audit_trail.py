@@ -55,7 +55,7 @@ def _describe(row: AuditLog) -> dict[str, Any]:
 def _name_apps(session: Session, items: list[dict[str, Any]]) -> None:
     ids = {int(item["appId"]) for item in items}
     rows = session.execute(select(App.id, App.alias_id).where(App.id.in_(ids)))
-    aliases = dict(rows.tuples().all())
+    aliases = {row.id: row.alias_id for row in rows}
     for item in items:
         # None for an app that was deleted since.
         item["appAlias"] = aliases.get(int(item["appId"]))

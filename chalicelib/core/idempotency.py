@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.errors import Conflict, HotplugError, Invalid
+from chalicelib.core.errors import Conflict, HotplugError, Invalid, Unavailable
 from chalicelib.core.idempotency_record import IdempotencyRecord
 
 KEPT_S = 24 * 3600
@@ -123,11 +123,18 @@ class SqlPersistence(BasePersistenceLayer):
             )
 
     def _delete_record(self, data_record: DataRecord) -> None:
+        try:
+            self._forget(data_record.idempotency_key)
+        except Unavailable:
+            # The handler's own error says more; the row may be taken over when this invocation's time has ended.
+            return
+
+    def _forget(self, key: str) -> None:
         # Only while in progress: an error after the commit must not make the effect repeatable.
         self._database.run(
             lambda session: session.execute(
                 delete(IdempotencyRecord).where(
-                    IdempotencyRecord.id == data_record.idempotency_key,
+                    IdempotencyRecord.id == key,
                     IdempotencyRecord.owner == self._owner,
                     IdempotencyRecord.status == IN_PROGRESS,
                 )
