@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from chalicelib.plugins.runtime.faults import ONE_MIB, Deadline, PluginFault
+from chalicelib.plugins.runtime.faults import ONE_MIB, Deadline, PluginFault, load_timeout
 from chalicelib.plugins.runtime.request import Source
 
 DEFAULT_BUDGET_BYTES = 400 * ONE_MIB
@@ -172,7 +172,7 @@ def _download(source: Source, target: Path, deadline: Deadline) -> str:
                 digest.update(chunk)
                 file.write(chunk)
     except TimeoutError as error:
-        raise _load_timeout() from error
+        raise load_timeout() from error
     except (OSError, http.client.HTTPException) as error:
         raise _unavailable(type(error).__name__) from error
     return digest.hexdigest()
@@ -203,11 +203,7 @@ def _body(url: str, deadline: Deadline) -> Iterator[bytes]:
 
 def _check(deadline: Deadline) -> None:
     if deadline.passed:
-        raise _load_timeout()
-
-
-def _load_timeout() -> PluginFault:
-    return PluginFault("load", "plugin.load_timeout", "The plugin was not loaded within the load timeout.")
+        raise load_timeout()
 
 
 def _unavailable(why: str) -> PluginFault:

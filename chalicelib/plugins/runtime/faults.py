@@ -87,6 +87,15 @@ def out_of_memory(limit: int) -> PluginFault:
     )
 
 
+def load_timeout() -> PluginFault:
+    return PluginFault("load", "plugin.load_timeout", "The plugin was not loaded within the load timeout.")
+
+
+def while_loading(fault: PluginFault) -> PluginFault:
+    """Return a fault as it looks from outside when it happened before anything was executed."""
+    return load_timeout() if fault.kind == "timeout" else fault
+
+
 def read_answer(raw: bytes) -> Any:
     """Return the result in a plugin's answer.
 

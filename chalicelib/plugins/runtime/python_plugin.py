@@ -22,13 +22,13 @@ from chalicelib.plugins.runtime import process, seccomp
 from chalicelib.plugins.runtime.artifacts import unpack
 from chalicelib.plugins.runtime.channel import Channel, ChildEnded
 from chalicelib.plugins.runtime.faults import (
-    MAX_RESULT_BYTES,
     Deadline,
     Kind,
     PluginFault,
     cpu_exhausted,
     plugin_error,
     result_too_large,
+    while_loading,
 )
 from chalicelib.plugins.runtime.log import Log
 from chalicelib.plugins.runtime.network import Gateway
@@ -139,7 +139,7 @@ class PythonPlugin:
         except ChildEnded:
             raise self._crash("load") from None
         except PluginFault as fault:
-            raise _as_load(fault) from fault
+            raise while_loading(fault) from fault
         finally:
             if sys.exc_info()[0] is not None:
                 self.close()
@@ -308,14 +308,3 @@ def _fault(error: Any) -> PluginFault:
     if kind == "output":
         return result_too_large()
     return PluginFault(kind, fault.code, fault.detail, fault.data)
-
-
-def _as_load(fault: PluginFault) -> PluginFault:
-    if fault.kind == "timeout":
-        return PluginFault(
-            "load", "plugin.load_timeout", "The plugin was not loaded within the load timeout."
-        )
-    return fault
-
-
-__all__ = ["MAX_RESULT_BYTES", "PythonPlugin", "Sandbox", "remove_stale_folders"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import hashlib
 import logging
 import os
@@ -21,7 +20,7 @@ from chalicelib.core import strict_json
 from chalicelib.core.errors import BadRequest
 from chalicelib.plugins.runtime import process
 from chalicelib.plugins.runtime.artifacts import DEFAULT_BUDGET_BYTES, ArtifactFolder
-from chalicelib.plugins.runtime.faults import Deadline, PluginFault
+from chalicelib.plugins.runtime.faults import Deadline, PluginFault, while_loading
 from chalicelib.plugins.runtime.log import Log
 from chalicelib.plugins.runtime.network import Fetcher, Gateway, OutboundFetcher
 from chalicelib.plugins.runtime.python_plugin import PythonPlugin, Sandbox, remove_stale_folders
@@ -157,12 +156,11 @@ class Runtime:
         if self._machine is None:
             self._machine = WasmMachine()
         loaded = WasmPlugin(self._machine, module, plugin)
-        if request.operation == "load":
-            try:
-                loaded.smoke(deadline)
-            except PluginFault:
-                loaded.close()
-                raise
+        try:
+            loaded.smoke(deadline)
+        except PluginFault as fault:
+            loaded.close()
+            raise while_loading(fault) from fault
         return loaded
 
     def _requester(self, request: Request) -> Fetcher | None:
@@ -195,7 +193,6 @@ class Runtime:
             instance.close()
             _log.info("plugin.unloaded", extra={"pluginId": plugin.plugin_id, "version": plugin.version})
         if keys:
-            gc.collect()
             _give_back()
 
     def _state(self) -> dict[str, Any]:

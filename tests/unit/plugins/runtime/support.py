@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,6 +120,20 @@ class Bench:
 
     def wasm_event(self, wat: str, **changes: Any) -> dict[str, Any]:
         return self.event({"main.wasm": wasm(wat)}, "main.wasm", "wasm", **changes)
+
+    def compiled(self, event: dict[str, Any], wat: str) -> dict[str, Any]:
+        """The event with the module compiled, as registration would have stored it."""
+        from chalicelib.plugins.runtime.compile import compile_module, engine_id
+
+        with tempfile.TemporaryDirectory() as folder:
+            source, output = Path(folder, "main.wasm"), Path(folder, "main.cwasm")
+            source.write_bytes(wasm(wat))
+            compile_module(source, output)
+            content = output.read_bytes()
+        checksum = hashlib.sha256(content).hexdigest()
+        url = self.server.put(f"{checksum}.cwasm", content)
+        compiled = {"url": url, "engine": engine_id(), "checksum": checksum, "sizeBytes": len(content)}
+        return {**event, "compiled": compiled}
 
     def python_event(
         self, source: str, files: dict[str, str] | None = None, **changes: Any
