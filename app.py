@@ -16,7 +16,8 @@ API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "maintenance",
 )  # fmt: skip
 
-app = Chalice(app_name="hotplug")
+# Logging is core/telemetry's: Chalice would write every line a second time.
+app = Chalice(app_name="hotplug", configure_logs=False)
 # A multipart form is binary to API Gateway only if it is told so.
 app.api.binary_types.append("multipart/form-data")
 
