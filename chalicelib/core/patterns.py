@@ -82,10 +82,10 @@ class _Builder:
             for _ in range(tree.most - tree.least):
                 entry = self.node(self.build(tree.item, entry), after)
         for _ in range(tree.least):
-            entry = self.build(tree.item, entry)
-            self.count += 1  # a copy of nothing must count as well: (){99999}
-            if self.count > MAX_NODES:
-                raise refusal("is too large with its counted repeats written out")
+            built = self.build(tree.item, entry)
+            if built is entry:
+                break  # an empty item, (){99999}: more copies of nothing are nothing
+            entry = built
         return entry
 
 
@@ -108,7 +108,9 @@ class Pattern:
     False
     """
 
-    def __init__(self, start: _Node) -> None:
+    def __init__(self, start: _Node, size: int) -> None:
+        self.size = size
+        """Nodes of the automaton."""
         self._start = start
         self._forget()
 
@@ -191,4 +193,5 @@ def compile_pattern(text: str) -> Pattern:
         raise refusal(f"is longer than {MAX_LENGTH} characters")
     tree = Parser(text).parse()
     builder = _Builder()
-    return Pattern(builder.build(tree, builder.node(accepts=True)))
+    start = builder.build(tree, builder.node(accepts=True))
+    return Pattern(start, builder.count)

@@ -20,6 +20,10 @@ MAX_SCHEMAS = 2_000
 """Subschemas."""
 MAX_IN_PLACE = 1_000
 """Subschemas that one value meets without descending into it: `allOf` of `$ref`s doubles with every level."""
+MAX_OBJECTS = 2 * MAX_SCHEMAS
+"""Objects and booleans, counted before the metaschema is asked, which takes about 0.3 ms for each subschema."""
+MAX_PATTERN_NODES = 5_000
+"""Nodes of all patterns together: building one takes about 4 µs."""
 MAX_REPORTED = 100
 
 _ONE = (
@@ -71,6 +75,8 @@ def check_schema(schema: Any, pointer: str = "") -> list[Violation]:
         return [Violation(pointer, "schema.invalid", "is neither an object nor true or false")]
     if _depth(schema) > MAX_DEPTH:
         return [Violation(pointer, "schema.too_large", f"is nested deeper than {MAX_DEPTH} levels")]
+    if count_objects(schema) > MAX_OBJECTS:
+        return [Violation(pointer, "schema.too_large", f"has more than {MAX_OBJECTS} objects")]
     if len(strict_json.canonical(schema)) > MAX_BYTES:
         return [Violation(pointer, "schema.too_large", f"is larger than {MAX_BYTES} bytes")]
     found = [
@@ -85,6 +91,7 @@ def check_schema(schema: Any, pointer: str = "") -> list[Violation]:
         return [Violation(pointer, "schema.too_large", f"has more than {MAX_SCHEMAS} subschemas")]
     for place, subschema in places.items():
         found.extend(_check_place(subschema, pointer + place, place == "", places))
+    found.extend(_check_patterns(places, pointer))
     if _uses("patternProperties", places) and _uses("unevaluatedProperties", places):
         # The validator library would match these patterns itself, with a backtracking engine.
         message = "is not supported together with patternProperties"
@@ -92,6 +99,19 @@ def check_schema(schema: Any, pointer: str = "") -> list[Violation]:
     if not found:
         found.extend(_check_cost(places, pointer))
     return found[:MAX_REPORTED]
+
+
+def count_objects(value: Any) -> int:
+    """Objects and booleans in a JSON value: at least as many as it has subschemas."""
+    count, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        count += isinstance(item, dict | bool)
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return count
 
 
 def _depth(value: Any) -> int:
@@ -166,14 +186,28 @@ def _check_place(
         yield Violation(f"{pointer}/$ref", "schema.remote_ref", "does not refer into this schema by #/…")
     elif "$ref" in schema and _target(schema["$ref"]) not in places:
         yield Violation(f"{pointer}/$ref", "schema.dangling_ref", "refers to no subschema of this schema")
-    patterns = [(f"{pointer}/pattern", schema["pattern"])] if "pattern" in schema else []
-    for name in schema.get("patternProperties", ()):
-        patterns.append((f"{pointer}/patternProperties/{escape(name)}", name))
-    for place, pattern in patterns:
+
+
+def _check_patterns(places: dict[str, Schema], pointer: str) -> Iterator[Violation]:
+    size = 0
+    for place, pattern in _patterns(places):
         try:
-            compile_pattern(pattern)
+            size += compile_pattern(pattern).size
         except errors.Invalid as error:
-            yield Violation(place, "schema.pattern", error.errors[0].message)
+            yield Violation(pointer + place, "schema.pattern", error.errors[0].message)
+        if size > MAX_PATTERN_NODES:
+            # Thousands of patterns of the largest size would keep the checker busy for a minute.
+            yield Violation(pointer + place, "schema.too_large", "has patterns that are too large together")
+            return
+
+
+def _patterns(places: dict[str, Schema]) -> Iterator[tuple[str, str]]:
+    for place, schema in places.items():
+        if isinstance(schema, dict):
+            if "pattern" in schema:
+                yield f"{place}/pattern", schema["pattern"]
+            for name in schema.get("patternProperties", ()):
+                yield f"{place}/patternProperties/{escape(name)}", name
 
 
 def _uses(keyword: str, places: dict[str, Schema]) -> bool:

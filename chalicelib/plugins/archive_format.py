@@ -228,7 +228,7 @@ def _find_end(file: BinaryIO, size: int, found: list[Violation]) -> int | None:
         )
         found.append(Violation("", rule, message))
         return None
-    if len(closing) > 1 or closing[0] != places[-1]:
+    if closing[0] != places[-1]:
         # A second record in the comment: readers that search from the back and from the front see two
         # archives.
         found.append(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chalicelib.core import errors, schemas, semver, strict_json
 from chalicelib.core.errors import Violation
-from chalicelib.core.schema_check import Schema
+from chalicelib.core.schema_check import Schema, count_objects
 from chalicelib.core.strict_json import escape
 from chalicelib.plugins import entry_names
 from chalicelib.plugins.manifest_shape import HOST, MANIFEST_SCHEMA, NAME, PLUGIN_TYPES
@@ -19,6 +19,7 @@ from chalicelib.plugins.manifest_values import BOUNDS, byte_count, cpu_millis, i
 __all__ = ["HOST", "Action", "Dependency", "Manifest", "Resources", "parse_manifest", "stored_manifest"]
 
 MAX_BYTES = 256 * 1024
+MAX_SCHEMA_OBJECTS = 5_000
 Runtime = Literal["wasm", "python", "none"]
 
 _MIB = 1024**2
@@ -206,14 +207,19 @@ def _dependency(item: str | dict[str, Any]) -> Dependency | None:
 
 
 def _check_schemas(document: dict[str, Any]) -> Iterator[Violation]:
-    found = []
-    for name in ("configSchema", "paramsSchema"):
-        if name in document:
-            found.extend(schemas.check_schema(document[name], f"/{name}"))
+    given = {f"/{name}": document[name] for name in ("configSchema", "paramsSchema") if name in document}
     for action, parts in document.get("actions", {}).items():
         for name in ("paramsSchema", "returnsSchema"):
             if name in parts:
-                found.extend(schemas.check_schema(parts[name], f"/actions/{escape(action)}/{name}"))
+                given[f"/actions/{escape(action)}/{name}"] = parts[name]
+    if sum(map(count_objects, given.values())) > MAX_SCHEMA_OBJECTS:
+        # 256 KiB of empty subschemas would keep the checker busy for half a minute.
+        message = f"has schemas of more than {MAX_SCHEMA_OBJECTS} objects in all"
+        yield Violation("", "manifest.schemas_too_large", message)
+        return
+    found = [
+        violation for pointer, schema in given.items() for violation in schemas.check_schema(schema, pointer)
+    ]
     yield from found
     config_schema_is_good = not any(violation.pointer.startswith("/configSchema") for violation in found)
     if "configSchema" in document and "defaultConfig" in document and config_schema_is_good:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +73,8 @@ def pack_entry_point(filename: str, data: bytes, manifest_bytes: bytes) -> bytes
         )
     if found:
         raise _refusal(found)
+    import zipfile  # 25 ms that only this way of installing needs
+
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as package:
         for name, content in ((archive.MANIFEST, manifest_bytes), (filename, data)):

@@ -97,6 +97,17 @@ RULES = [
     rule_case("pattern with a backreference", "schema.pattern", configSchema={"pattern": "(a)\\1"}),
     rule_case("pattern that explodes", "schema.pattern", configSchema={"pattern": "((a{1,99}){1,99}){1,99}"}),
     rule_case(
+        "patterns that are large together",
+        "schema.too_large",
+        configSchema={"allOf": [{"pattern": f"a{{{2900 + i}}}"} for i in range(90)]},
+    ),
+    rule_case(
+        "schemas that are large together",
+        "manifest.schemas_too_large",
+        actions={f"a{i}": {"paramsSchema": {"allOf": [{}] * 60}} for i in range(90)},
+    ),
+    rule_case("one schema that is too large", "schema.too_large", configSchema={"allOf": [{}] * 4500}),
+    rule_case(
         "default of the wrong type",
         "schema.type",
         configSchema={"properties": {"n": {"type": "integer"}}},

@@ -140,6 +140,9 @@ STRUCTURE = [
     zip_case("data before the directory", "gap", raw(before_directory=b"hidden")),
     zip_case("data behind the directory", "gap", raw(before_end=b"hidden")),
     zip_case("archive in the comment", "ambiguous_end", second_end),
+    zip_case(
+        "signature of an end record in the comment", "ambiguous_end", raw(comment=b"see PK\x05\x06 here")
+    ),
     zip_case("end record in the comment", "ambiguous_end", comment_within_comment),
     zip_case("cut off", "truncated", cut),
     zip_case("overlap by quoting", "overlap", quoted_overlap),
@@ -153,6 +156,16 @@ STRUCTURE = [
     zip_case("fewer entries counted", "directory", raw(end={"here": 1, "entries": 1})),
     zip_case("more entries counted", "directory", raw(end={"here": 3, "entries": 3})),
     zip_case("directory too long", "directory", raw(end={"length": 0x10000})),
+    zip_case(
+        "directory of five megabytes",
+        "directory",
+        raw(
+            *(
+                Member(f"{i}", method=0, central={"extra": extra_field(0x5455, bytes(50_000))})
+                for i in range(100)
+            )
+        ),
+    ),
     zip_case("directory of a gigabyte", "directory", raw(end={"length": 1 << 30})),
     zip_case("directory elsewhere", "prefix_data", raw(end={"start": 0})),
     *(
