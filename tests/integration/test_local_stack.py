@@ -417,7 +417,7 @@ def test_per_endpoint_each_route_is_a_function_with_its_own_timeout(tmp_path: Pa
         ]
 
         # Its limit is ten seconds; this one sleeps longer.
-        answer = call(stack, "POST", "/api/v1/sleep/15000", b"", TEXT)
+        answer = call(stack, "POST", "/api/v1/sleep/60000", b"", TEXT)
         assert (answer.status, answer.json()["code"]) == (502, "upstream.failed")
         assert "Task timed out after 10.00 seconds" in (stack.logs_folder / "probe-sleep.log").read_text()
         wait_for(lambda: stack.environments("probe-sleep") == [], "the end of the process that ran too long")
