@@ -23,6 +23,7 @@ import chalicelib.core.audit
 import chalicelib.core.cache_log
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
+import chalicelib.core.jobs
 import chalicelib.core.leases
 import chalicelib.core.secret_box
 import chalicelib.plugins.models
@@ -44,6 +45,7 @@ MODEL_MODULES = (
     chalicelib.core.cache_log,
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
+    chalicelib.core.jobs,
     chalicelib.core.leases,
     chalicelib.core.secret_box,
     chalicelib.plugins.models,

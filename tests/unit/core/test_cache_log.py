@@ -30,6 +30,7 @@ BUMPS: dict[str, tuple[str, str] | None] = {
     "cache_version": None,
     "idempotency_record": None,
     "instance": None,
+    "job_run": None,
     "lease": None,
     "plugin_graph": None,
     "t_plugin": ("plugins", "plugin_id"),

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
@@ -23,8 +23,8 @@ def upgrade() -> None:
         sa.Column("author", sa.String(255), nullable=False),
         sa.Column("plugin_type", sa.String(16), nullable=False),
         sa.Column("entry_point", sa.String(1024), nullable=False),
-        sa.Column("config_schema", schema.MEDIUM_TEXT, nullable=False),
-        sa.Column("params_schema", schema.MEDIUM_TEXT, nullable=False),
+        sa.Column("config_schema", schema.MEDIUM_TEXT, nullable=True),
+        sa.Column("params_schema", schema.MEDIUM_TEXT, nullable=True),
         sa.Column("default_config", schema.MEDIUM_TEXT, nullable=False),
         sa.Column("icon", sa.Text(), nullable=False),
         sa.Column("repository", sa.Text(), nullable=False),

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from migrations import schema
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.Column("compiled_sha256", sa.String(64), nullable=True),
         sa.Column("compiled_size", sa.BigInteger(), nullable=True),
         sa.Column("signed_by", sa.String(128), nullable=True),
-        sa.Column("config_snapshot", schema.MEDIUM_TEXT, nullable=False),
+        sa.Column("config_snapshot", schema.MEDIUM_TEXT, nullable=True),
         sa.Column("created_by", sa.BigInteger(), nullable=True),
         sa.Column("created_at", schema.UTC_DATETIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_t_plugin_version"),
