@@ -42,6 +42,8 @@ class Settings:
     burst: int
     max_plugin_size: int
     load_timeout_s: int
+    # How old an object that no row names must be before it is deleted: longer than any function runs.
+    orphan_age_s: int
     signature_policy: str
     enable_market: bool
     log_level: str
@@ -94,6 +96,7 @@ class Settings:
             burst=whole("HOTPLUG_BURST", 100, 1, 1_000_000),
             max_plugin_size=int(number("HOTPLUG_MAX_PLUGIN_SIZE", 100, 1, 2048) * ONE_MIB),
             load_timeout_s=whole("HOTPLUG_LOAD_TIMEOUT", 20, 1, LOAD_TIMEOUT_CEILING_S),
+            orphan_age_s=whole("HOTPLUG_ORPHAN_AGE", 600, 0, 86_400),
             signature_policy=policy,
             enable_market=False,
             log_level=log_level,
