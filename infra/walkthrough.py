@@ -30,6 +30,7 @@ API_PROCESSES = 4
 WAIT_S = 60
 # Enough requests for the front to reach every warm process several times.
 PROBES = 24
+RUNTIMES = ("runtime", "runtime_network")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class Client:
         self._http = httpx.Client(
             base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {credential}"}, timeout=35
         )
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
 
     def call(self, method: str, path: str, expected: int, **options: Any) -> httpx.Response:
         """Return the answer; a status other than the expected one fails the step with the problem's text."""
@@ -113,6 +118,13 @@ class Walkthrough:
 
     def run(self) -> bool:
         """Walk until a step fails; True where every step held."""
+        try:
+            return self._walk()
+        finally:
+            self._admin.close()
+            self._client.close()
+
+    def _walk(self) -> bool:
         for name, work in (
             ("create an app with a publisher's credential", self._create_app),
             ("upload a wasm plugin by presigned POST; the S3 event registers it", self._upload_wasm),
@@ -230,13 +242,14 @@ class Walkthrough:
         stale = sum(version != "2.0.0" for version in versions)
         stale += sum(answer["version"] != "2.0.0" or "lines" not in answer["result"] for answer in answers)
         expect(stale == 0, f"{stale} stale answers")
-        seen = self._current_instances("api")
+        seen = self._environments(runtime=False)
         expect(len(seen) >= API_PROCESSES, f"only {len(seen)} API processes were seen")
         return f"{len(versions) + len(answers)} answers from {len(seen)} processes, 0 stale"
 
-    def _current_instances(self, function: str) -> list[dict[str, Any]]:
+    def _environments(self, *, runtime: bool) -> list[dict[str, Any]]:
+        """Return the environments that run plugins, or those that answer the API."""
         items = self._admin.call("GET", "/instances", 200, params={"limit": 100}).json()["items"]
-        return [item for item in items if item["function"] == function]
+        return [item for item in items if (item["function"] in RUNTIMES) == runtime]
 
     def _rollback(self) -> str:
         plugin = self._client.call("POST", f"/plugins/{self._plugin_id}/rollback", 200, json={}).json()
@@ -303,9 +316,9 @@ class Walkthrough:
         return f"word-count {shown}"
 
     def _instances(self) -> str:
-        runtimes = self._current_instances("runtime")
+        runtimes = self._environments(runtime=True)
         loaded = [one["pluginId"] for item in runtimes for one in item["loaded"]]
-        return f"{len(self._current_instances('api'))} api, {len(runtimes)} runtime with {loaded}"
+        return f"{len(self._environments(runtime=False))} api, {len(runtimes)} runtime with {loaded}"
 
     def _disable(self) -> str:
         self._client.call("POST", f"/plugins/{self._plugin_id}/disable", 200)
