@@ -16,7 +16,8 @@ from chalicelib.plugins.models import PLUGIN_ID_PATTERN
 
 NUMBER_ID = "^[1-9][0-9]{0,18}$"
 MAX_NUMBER_ID = 2**63 - 1
-VERSION_PATTERN = "^[0-9A-Za-z.+-]{1,32}$"
+# Begins with a letter or digit: `..` is no version.
+VERSION_PATTERN = "^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$"
 
 # Sibling routes must use one name for a variable (API Gateway refuses others), so one table serves them all.
 PATH: dict[str, str] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from chalicelib.core.errors import TooManyRequests
 
-_APPS_REMEMBERED = 10_000
+APPS_REMEMBERED = 10_000
 
 
 class RateLimit:
@@ -42,7 +42,7 @@ class RateLimit:
         tokens = min(self._burst, tokens + (now - at) * self._rate)
         allowed = tokens >= 1
         self._buckets[app_id] = (tokens - 1 if allowed else tokens, now)
-        while len(self._buckets) > _APPS_REMEMBERED:
+        while len(self._buckets) > APPS_REMEMBERED:
             self._buckets.popitem(last=False)
         if not allowed:
             wait = max(1, math.ceil((1 - tokens) / self._rate))

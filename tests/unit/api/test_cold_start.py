@@ -1,0 +1,77 @@
+"""What a function that serves one endpoint imports: each of these costs 50 to 600 ms of every cold start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chalicelib.apps.service import ensure_first_admin
+from tests.conftest import create_schema
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = (
+    "boto3",
+    "botocore",
+    "wasmtime",
+    "cryptography",
+    "httpx",
+    "httpcore",
+    "alembic",
+    "jsonschema",
+    "python_multipart",
+    "aws_lambda_powertools",
+    "openapi_spec_validator",
+)
+# Imports the application as Lambda does, sends one request, and tells what has been imported before and after.
+PROGRAM = """
+import json, os, sys
+heavy = json.loads(os.environ["HEAVY"])
+import app
+before = [name for name in heavy if name in sys.modules]
+from tests.http import Client
+answer = Client(app.app, os.environ["CREDENTIAL"]).get(os.environ["TARGET"])
+after = [name for name in heavy if name in sys.modules]
+modules = sorted(name for name in sys.modules if name.startswith("chalicelib.api."))
+print(json.dumps({"status": answer.status, "before": before, "after": after, "modules": modules}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("system.me", "/api/v1/me"),
+        ("system.list_audit", "/api/v1/audit?limit=5&objectType=app"),
+        ("apps.get_app", "/api/v1/apps/admin"),
+    ],
+)
+def test_a_cold_read_imports_nothing_heavy(sqlite_url: str, name: str, target: str) -> None:
+    service = create_schema(sqlite_url)
+    credential = service.run(ensure_first_admin)
+    service.close()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOTPLUG_ENDPOINT": name,
+        "HOTPLUG_DATABASE_URL": sqlite_url,
+        "HEAVY": json.dumps(HEAVY),
+        "CREDENTIAL": str(credential),
+        "TARGET": target,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told["status"] == 200
+    assert (told["before"], told["after"]) == ([], [])
+    module, others = name.partition(".")[0], {"plugins", "plugin_installs", "apps", "system", "maintenance"}
+    assert not {f"chalicelib.api.{other}" for other in others - {module}} & set(told["modules"])

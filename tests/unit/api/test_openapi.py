@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from chalice.app import Blueprint
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from chalicelib.api import openapi
+from chalicelib.api.endpoint import ENDPOINTS, endpoint
+from chalicelib.api.parameters import PATH, page_of, resource
+from tests.http import hotplug
+
+
+@pytest.fixture
+def document() -> Iterator[dict[str, Any]]:
+    openapi.document.cache_clear()
+    yield openapi.document()
+    openapi.document.cache_clear()
+
+
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_what_is_described_is_what_is_routed(document: dict[str, Any]) -> None:
+    routed = {(path, method) for path, methods in hotplug().routes.items() for method in methods}
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    assert described == routed
+    assert len(routed) >= 16
+
+
+def test_every_operation_has_a_name_of_its_own_and_every_path_variable_a_pattern(
+    document: dict[str, Any],
+) -> None:
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(names) == len(set(names))
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            declared = {one["name"]: one["schema"] for one in operation["parameters"] if one["in"] == "path"}
+            assert declared.keys() == set(re.findall(r"{(\w+)}", path))
+            assert all(schema["pattern"] == PATH[name] for name, schema in declared.items())
+
+
+def test_every_resource_is_a_component_with_all_its_members(document: dict[str, Any]) -> None:
+    components = document["components"]["schemas"]
+    assert components["AppPage"]["properties"]["items"]["items"] == {"$ref": "#/components/schemas/App"}
+    assert set(components["App"]["required"]) == components["App"]["properties"].keys()
+    assert components["NewApp"]["additionalProperties"] is False
+
+
+def test_open_endpoints_need_no_credential_and_the_others_name_their_role(document: dict[str, Any]) -> None:
+    assert document["paths"]["/health"]["get"]["security"] == []
+    listing = document["paths"]["/api/v1/apps"]["get"]
+    assert ("security" in listing, listing["x-role"]) == (False, "admin")
+    assert listing["responses"].keys() >= {"200", "304", "400", "401", "403", "429", "503"}
+
+
+def test_the_headers_that_an_operation_honours_are_described(document: dict[str, Any]) -> None:
+    def headers(path: str, method: str) -> set[str]:
+        parameters = document["paths"][path][method]["parameters"]
+        return {one["name"] for one in parameters if one["in"] == "header"}
+
+    assert headers("/api/v1/apps", "post") == {"Idempotency-Key"}
+    assert headers("/api/v1/apps/{aliasId}", "patch") == {"If-Match"}
+    assert headers("/api/v1/apps/{aliasId}", "get") == set()
+
+
+@pytest.fixture
+def declared_here() -> Iterator[Blueprint]:
+    known = len(ENDPOINTS)
+    yield Blueprint("tests.openapi")
+    del ENDPOINTS[known:]
+    openapi.document.cache_clear()
+
+
+def declare(blueprint: Blueprint, path: str, schema: dict[str, Any], **options: Any) -> None:
+    def show(request: Any) -> dict[str, Any]:
+        return {}
+
+    show.__name__ = f"show{len(ENDPOINTS)}"
+    endpoint(blueprint, "GET", path, role="viewer", summary="Show", returns={200: schema}, **options)(show)
+
+
+def test_two_schemas_of_one_title_are_refused(declared_here: Blueprint) -> None:
+    declare(declared_here, "/one", resource("Twice", {"a": {"type": "string"}}))
+    declare(declared_here, "/two", resource("Twice", {"b": {"type": "string"}}))
+    openapi.document.cache_clear()
+    with pytest.raises(ValueError, match="Twice"):
+        openapi.document()
+
+
+def test_a_member_named_title_is_not_a_title(declared_here: Blueprint) -> None:
+    book = resource(
+        "Book", {"title": {"type": "string"}, "of": resource("Shelf", {"n": {"type": "integer"}})}
+    )
+    declare(declared_here, "/books", page_of(book))
+    openapi.document.cache_clear()
+    components = openapi.document()["components"]["schemas"]
+    assert components["Book"]["properties"] == {
+        "title": {"type": "string"},
+        "of": {"$ref": "#/components/schemas/Shelf"},
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"query": {"x": {"type": "object"}}},
+        {"if_match": "sometimes"},
+        {"body": {"type": "object", "required": ["a"]}, "body_optional": True},
+    ],
+)
+def test_a_declaration_that_cannot_be_kept_is_refused(
+    declared_here: Blueprint, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError):
+        declare(declared_here, "/x", {}, **options)

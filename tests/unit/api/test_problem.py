@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from chalicelib.api.problem import PROBLEM, problem
+from chalicelib.core import errors
+from chalicelib.core.errors import HotplugError, Violation
+from chalicelib.core.schemas import violations
+
+
+def test_a_problem_has_every_violation_and_the_extensions() -> None:
+    error = errors.Invalid(
+        "No.",
+        code="manifest.invalid",
+        errors=[Violation("/a", "r.one", "one"), Violation("/b", "r.two", "two")],
+        extensions={"pluginId": "plugin_a_abc123"},
+    )
+    document, headers = problem(error, instance="/x", request_id="r-1")
+    assert violations(PROBLEM, document, "") == []
+    assert document == {
+        "type": "urn:hotplug:problem:manifest.invalid",
+        "title": "Invalid",
+        "status": 422,
+        "detail": "No.",
+        "instance": "/x",
+        "code": "manifest.invalid",
+        "requestId": "r-1",
+        "errors": [
+            {"pointer": "/a", "rule": "r.one", "message": "one"},
+            {"pointer": "/b", "rule": "r.two", "message": "two"},
+        ],
+        "pluginId": "plugin_a_abc123",
+    }
+    assert headers == {"Content-Type": "application/problem+json"}
+
+
+def test_an_extension_does_not_replace_a_standard_member() -> None:
+    error = HotplugError("No.", extensions={"status": 200, "requestId": "forged"})
+    document, _ = problem(error, instance="/x", request_id="r-1")
+    assert (document["status"], document["requestId"]) == (500, "r-1")
+
+
+def test_401_names_the_scheme_and_503_when_to_come_back() -> None:
+    _, unauthenticated = problem(errors.Unauthenticated(), instance="/", request_id="r")
+    _, away = problem(errors.Unavailable(retry_after=2), instance="/", request_id="r")
+    assert unauthenticated["WWW-Authenticate"] == 'Bearer realm="hotplug"'
+    assert away["Retry-After"] == "2"
