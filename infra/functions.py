@@ -217,7 +217,7 @@ def _declarations(task_root: Path, timeout_s: float) -> dict[str, Any]:
     command = [sys.executable, "-P", str(Path(__file__).resolve())]
     env = {key: value for key, value in os.environ.items() if key != "HOTPLUG_ENDPOINT"}
     env["PYTHONPATH"] = str(task_root)
-    done = subprocess.run(  # noqa: S603 - our own interpreter and our own file
+    done = subprocess.run(
         command, cwd=task_root, env=env, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     if done.returncode != 0:

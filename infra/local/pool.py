@@ -37,6 +37,20 @@ class Scaling:
     idle_s: float = 300
 
 
+def default_scaling(function: Function, api_processes: int, *, per_endpoint: bool) -> Scaling:
+    """Return how many processes a function of this kind gets; `api_processes` are kept warm for `api`."""
+    if function.kind == "api" and not per_endpoint:
+        return Scaling(minimum=api_processes, maximum=max(api_processes, 4))
+    if function.kind == "api":
+        return Scaling(maximum=max(api_processes, 2), idle_s=120)
+    if function.kind == "schedule":
+        return Scaling(maximum=1, idle_s=75)
+    if function.per_tenant:
+        return Scaling(maximum=8)
+    # Migration runs once; nothing else calls it.
+    return Scaling(maximum=max(4, function.concurrency or 0), idle_s=5 if function.name == "migrate" else 300)
+
+
 @dataclass(frozen=True)
 class EnvironmentInfo:
     """What can be seen of an environment from outside."""

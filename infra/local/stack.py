@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
@@ -14,23 +13,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from infra.functions import ROOT, Function, FunctionTable, function_table
-from infra.local.environment import REGION, Host
+from infra.functions import ROOT, Function, function_table
+from infra.local.environment import Host
 from infra.local.folder import StateFolder
 from infra.local.gateway import Gateway
 from infra.local.invocation import Invocation, Outcome
 from infra.local.invoke_api import InvokeApi
-from infra.local.pool import EnvironmentInfo, Scaling
+from infra.local.pool import EnvironmentInfo, Scaling, default_scaling
 from infra.local.processes import Children
 from infra.local.queues import QueuePoller
 from infra.local.schedules import Schedules
 from infra.local.service import LambdaService, parse_payload
-from infra.local.storage import Queue, Storage
+from infra.local.storage import INSTALL_FUNCTION, MAX_RECEIVES, Storage, function_queues
+from infra.local.variables import Shared, function_variables
 
 BUCKET = "hotplug"
-INSTALL_FUNCTION, DEAD_LETTER_FUNCTION = "register", "register_dead_letter"
-VISIBILITY_FACTOR = 6
-MAX_RECEIVES = 5
 DRAIN_S = 5.0
 CALL_TIMEOUT_S = 120
 
@@ -112,6 +109,7 @@ class LocalStack:
         self._thread: threading.Thread | None = None
         self._children = Children()
         self._storage: Storage | None = None
+        self._notified: str | None = None
         self._service: LambdaService | None = None
         self._invoke_api: InvokeApi | None = None
         self._gateway: Gateway | None = None
@@ -277,31 +275,18 @@ class LocalStack:
             self._children,
             self._log,
         )
-        queues, notified = self._queues(self._table)
-        await self._storage.start(queues, notified)
-
-    def _queues(self, table: FunctionTable) -> tuple[tuple[Queue, ...], str | None]:
-        install = table.by_name.get(INSTALL_FUNCTION)
-        dead = table.by_name.get(DEAD_LETTER_FUNCTION)
-        queues = []
-        for function in table.functions:
-            if function.queue is None:
-                continue
-            visibility_s = VISIBILITY_FACTOR * function.timeout_s
-            if function is install and dead is not None:
-                shortened = self._install_visibility_s or visibility_s
-                queues.append(Queue(function.queue, shortened, dead.queue, self._install_max_receives))
-            else:
-                queues.append(Queue(function.queue, visibility_s))
-        return tuple(queues), install.queue if install else None
+        queues = function_queues(self._table, self._install_visibility_s, self._install_max_receives)
+        install = self._table.by_name.get(INSTALL_FUNCTION)
+        self._notified = install.queue if install else None
+        await self._storage.start(queues, self._notified)
 
     async def _migrate(self) -> None:
         if "migrate" not in self._table.by_name:
             return
         outcome = await _running(self._service).invoke("migrate", Invocation(b"{}"))
-        if outcome.error is not None:
-            raise StackFailed(f"migrate failed: {outcome.payload.decode(errors='replace')}")
         answer = json.loads(outcome.payload)
+        if outcome.error is not None:
+            raise StackFailed(f"migrate failed: {answer.get('errorType')}: {answer.get('errorMessage')}")
         if isinstance(answer, dict) and answer.get("adminCredential"):
             self._state.keep_admin_credential(str(answer["adminCredential"]))
         self.admin_credential = self._state.admin_credential()
@@ -332,57 +317,20 @@ class LocalStack:
             await asyncio.sleep(0.02)
 
     def _scaling_of(self, function: Function) -> Scaling:
-        if function.name in self._scaling:
-            return self._scaling[function.name]
-        count = self._api_processes
-        if function.kind == "api" and not self._per_endpoint:
-            return Scaling(minimum=count, maximum=max(count, 4))
-        if function.kind == "api":
-            return Scaling(maximum=max(count, 2), idle_s=120)
-        if function.kind == "schedule":
-            return Scaling(maximum=1, idle_s=75)
-        if function.per_tenant:
-            return Scaling(maximum=8)
-        return Scaling(
-            maximum=max(4, function.concurrency or 0), idle_s=5 if function.name == "migrate" else 300
-        )
+        named = self._scaling.get(function.name)
+        return named or default_scaling(function, self._api_processes, per_endpoint=self._per_endpoint)
 
     def _function_variables(self, function: Function, folder: Path) -> dict[str, str]:
-        storage = _running(self._storage)
-        private = [
-            f"127.0.0.1:{storage.port}",
-            *_entries(self._environment.get("HOTPLUG_PRIVATE_ENDPOINTS", "")),
-        ]
-        variables = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
-            "LANG": "C.UTF-8",
-            "TZ": ":UTC",
-            "HOTPLUG_LOCAL_CACHE_DIR": str(folder / "cache"),
-        }
-        if function.per_tenant:
-            # They run what tenants uploaded: nothing here may be worth stealing.
-            variables |= self._runtime_environment
-        else:
-            variables |= storage.environment()
-            variables |= self._trusted_variables(storage) | self._environment
-        variables |= function.environment
-        variables["HOTPLUG_PRIVATE_ENDPOINTS"] = ",".join(private)
-        return variables
-
-    def _trusted_variables(self, storage: Storage) -> dict[str, str]:
-        variables = {
-            "AWS_ENDPOINT_URL_LAMBDA": _running(self._invoke_api).url,
-            "AWS_REGION": REGION,
-            "HOTPLUG_DATABASE_URL": self.database_url,
-            "HOTPLUG_BUCKET": storage.bucket,
-            "HOTPLUG_KEY_FILE": str(self._state.master_key),
-            "HOTPLUG_RUNTIME_FUNCTION": "runtime",
-            "HOTPLUG_RUNTIME_NETWORK_FUNCTION": "runtime_network",
-        }
-        install = self._table.by_name.get(INSTALL_FUNCTION)
-        if install is not None and install.queue is not None:
-            variables["HOTPLUG_INSTALL_QUEUE_URL"] = storage.queue_url(install.queue)
-        return variables
+        shared = Shared(
+            database_url=self.database_url,
+            storage=_running(self._storage),
+            invoke_url=_running(self._invoke_api).url,
+            key_file=self._state.master_key,
+            install_queue=self._notified,
+            extra=self._environment,
+            runtime_extra=self._runtime_environment,
+        )
+        return function_variables(function, folder, shared)
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -397,7 +345,3 @@ def _running(part: T | None) -> T:
     if part is None:
         raise RuntimeError("the stack is not running")
     return part
-
-
-def _entries(text: str) -> list[str]:
-    return [entry.strip() for entry in text.split(",") if entry.strip()]

@@ -15,13 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.functions import ROOT
+from infra.functions import ROOT, FunctionTable
 from infra.local import reaper
 from infra.local.environment import ACCOUNT, REGION
 from infra.local.processes import Children
 
 # Uploads that a registration waits for; other keys tell nobody.
 NOTIFIED_PREFIXES = ("incoming/tasks/", "incoming/drop/")
+INSTALL_FUNCTION, DEAD_LETTER_FUNCTION = "register", "register_dead_letter"
+# AWS advises six times the function's timeout, so that a message never comes back while it is worked on.
+VISIBILITY_FACTOR = 6
+MAX_RECEIVES = 5
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 15
 RESTART_PAUSE_S = 0.5
@@ -34,7 +38,7 @@ class Queue:
     Parameters
     ----------
     visibility_s
-        For how long a received message stays hidden: AWS advises six times the function's timeout.
+        For how long a received message stays hidden.
     dead_letter
         Name of the queue that gets what was received `max_receives` times in vain.
     """
@@ -42,7 +46,7 @@ class Queue:
     name: str
     visibility_s: int
     dead_letter: str | None = None
-    max_receives: int = 5
+    max_receives: int = MAX_RECEIVES
 
 
 class StorageFailed(RuntimeError):
@@ -221,6 +225,24 @@ class Storage:
                 await self._launch()
             except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
                 self._log.exception("ministack does not start")
+
+
+def function_queues(
+    table: FunctionTable, install_visibility_s: int | None, install_max_receives: int
+) -> tuple[Queue, ...]:
+    """Return the queues that feed functions; what registration cannot do goes to its dead-letter function's."""
+    dead = table.by_name.get(DEAD_LETTER_FUNCTION)
+    queues = []
+    for function in table.functions:
+        if function.queue is None:
+            continue
+        visibility_s = VISIBILITY_FACTOR * function.timeout_s
+        if function.name == INSTALL_FUNCTION and dead is not None:
+            visibility_s = install_visibility_s or visibility_s
+            queues.append(Queue(function.queue, visibility_s, dead.queue, install_max_receives))
+        else:
+            queues.append(Queue(function.queue, visibility_s))
+    return tuple(queues)
 
 
 def _notifications(queue: str) -> Mapping[str, Any]:
