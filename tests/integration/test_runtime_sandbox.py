@@ -76,7 +76,8 @@ ATTACKS = {
     "read its parent's environment": "import os; out = open(f'/proc/{os.getppid()}/environ').read()",
     "read its parent's memory": "import os; out = open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
     "read its own environment from /proc": "out = open('/proc/self/environ').read()",
-    "write into its folder": "import os; open(os.path.join(os.path.dirname(__import__('hotplug_plugin').__file__), 'x'), 'w')",
+    "write into its folder": "import os\n"
+    "open(os.path.join(os.path.dirname(__import__('hotplug_plugin').__file__), 'x'), 'w')",
     "write into /tmp": "open('/tmp/x', 'w')",
     "create with os.open": "import os; os.open('/dev/shm/x', os.O_RDWR | os.O_CREAT)",
     "delete": "import os; os.unlink('/tmp/x')",
@@ -99,7 +100,8 @@ ATTACKS = {
     "become root": "import os; os.setuid(0)",
     "leave by namespaces": "import ctypes; l = ctypes.CDLL(None, use_errno=True); r = l.unshare(0x10000000)\n"
     "if r: raise PermissionError(ctypes.get_errno())",
-    "trace its parent": "import ctypes, os; l = ctypes.CDLL(None, use_errno=True); r = l.ptrace(16, os.getppid(), 0, 0)\n"
+    "trace its parent": "import ctypes, os; l = ctypes.CDLL(None, use_errno=True)\n"
+    "r = l.ptrace(16, os.getppid(), 0, 0)\n"
     "if r: raise PermissionError(ctypes.get_errno())",
     "read its parent by process_vm_readv": "import ctypes, os; l = ctypes.CDLL(None, use_errno=True)\n"
     "if l.process_vm_readv(os.getppid(), None, 0, None, 0, 0): raise PermissionError(ctypes.get_errno())",
@@ -244,7 +246,8 @@ def test_processor_time_of_a_python_plugin(bench: Bench) -> None:
         "import encodings.idna; out = 'bücher'.encode('idna') == b'xn--bcher-kva'",
         "import time; time.sleep(0.01); out = time.time() > 0 and time.monotonic() > 0",
         "import os; out = len(os.urandom(8)) == 8 and os.getpid() > 0 and bool(os.getcwd())",
-        "import signal, os; signal.signal(signal.SIGUSR1, lambda *a: None); os.kill(os.getpid(), signal.SIGUSR1); out = True",
+        "import signal, os; signal.signal(signal.SIGUSR1, lambda *a: None)\n"
+        "os.kill(os.getpid(), signal.SIGUSR1); out = True",
         "import zoneinfo; out = True",
     ],
     ids=["pool", "thread", "library", "heavy-imports", "idna", "time", "os", "own-signal", "zoneinfo"],
@@ -266,11 +269,24 @@ def test_without_a_filter_a_python_plugin_is_refused(tmp_path: Path, monkeypatch
 
 def test_unsandboxed_descendants_are_killed_wherever_they_hide(tmp_path: Path) -> None:
     sandbox = Sandbox.from_environment({"HOTPLUG_UNSANDBOXED_PYTHON": "1"})
-    code = "import os, time\npid = os.fork()\nif not pid:\n    os.setsid()\n    if not os.fork(): time.sleep(60)\n    os._exit(0)\nout = pid"
+    code = """
+import os, time
+reader, writer = os.pipe()
+if not os.fork():
+    os.setsid()
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+    os.write(writer, str(pid).encode())
+    os._exit(0)
+out = int(os.read(reader, 20))
+"""
     for bench in _benches(tmp_path, sandbox):
         before = process.children(os.getpid())
-        assert bench.run(bench.python_event(PYTHON, params={"code": code}))["ok"]
+        grandchild = bench.run(bench.python_event(PYTHON, params={"code": code}))["result"]
+        assert os.path.exists(f"/proc/{grandchild}")
         bench.runtime.close()
+        assert not os.path.exists(f"/proc/{grandchild}")
         assert process.children(os.getpid()) == before
 
 

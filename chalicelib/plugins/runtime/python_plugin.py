@@ -180,13 +180,21 @@ class PythonPlugin:
             if not keep:
                 self._kill()
 
-    def close(self) -> None:
-        """Run `cleanup()`, end the process and everything that it started, and delete its folder."""
+    def close(self, log: Log | None = None) -> None:
+        """Run `cleanup()`, end the process and everything that it started, and delete its folder.
+
+        Parameters
+        ----------
+        log
+            Takes what `cleanup()` writes; forgotten where there is none, for no caller waits for it.
+        """
+        log = log or Log()
         if self.alive:
             try:
                 deadline = Deadline.after(CLEANUP_MS)
-                self._channel.send({"cleanup": True}, deadline, Log())
+                self._channel.send({"cleanup": True}, deadline, log)
                 self._wait(deadline)
+                self._channel.drain(log)
             except (ChildEnded, PluginFault):
                 pass  # it is killed below, which is all that a child can be asked for
         self._kill()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chalicelib.core.errors import Invalid
+from chalicelib.core.errors import Invalid, Unavailable
 from chalicelib.plugins.runtime.artifacts import ArtifactFolder, read_entry
 from chalicelib.plugins.runtime.compile import MAX_MODULE_BYTES, compile_module
 from chalicelib.plugins.runtime.engine import engine, engine_id
@@ -188,7 +188,7 @@ def load_module(request: Request, folder: ArtifactFolder, deadline: Deadline) ->
         finally:
             wasm.unlink(missing_ok=True)
             fresh.unlink(missing_ok=True)
-    except Invalid as error:
+    except (Invalid, Unavailable) as error:
         raise from_error(error, "load") from error
     except WasmtimeError as error:
         raise PluginFault("load", "plugin.wasm_invalid", str(error)) from error

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import glob
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.plugins.runtime.faults import Deadline
+from chalicelib.plugins.runtime.log import Log
+from chalicelib.plugins.runtime.python_plugin import PythonPlugin, Sandbox
+from chalicelib.plugins.runtime.request import PluginRef, Resources
 from chalicelib.plugins.runtime.service import Runtime
-from tests.unit.plugins.runtime.support import ECHO_WAT, Bench, ObjectServer, answering
+from tests.unit.plugins.runtime.support import ECHO_WAT, Bench, ObjectServer, answering, package
 
 PYTHON = """
 class Plugin:
@@ -280,6 +287,60 @@ def test_a_crashed_child_is_started_again(bench: Bench) -> None:
 
     assert (died["error"]["kind"], died["error"]["code"]) == ("plugin", "plugin.crashed")
     assert (after["result"]["count"], after["coldLoad"]) == (1, True)
+
+
+def test_unloading_leaves_no_folder(bench: Bench) -> None:
+    assert bench.run(bench.python_event(PYTHON))["ok"]
+    (folder,) = _run_folders()
+    assert Path(folder, "main.py").is_file()
+
+    answer = bench.run(changed(bench.wasm_event(ECHO_WAT, plugin_id="plugin_other_aaaaaa"), 2, [2, "*"]))
+
+    assert loaded(answer) == {("plugin_other_aaaaaa", "1.0.0")}
+    assert _run_folders() == []
+
+
+@pytest.mark.parametrize(
+    ("cleanup", "expected"),
+    [
+        ('print("cleaned")', "cleaned\n"),
+        ('raise RuntimeError("stuck")', "RuntimeError: stuck\n"),
+        ("__import__('time').sleep(60)", ""),
+    ],
+    ids=["works", "raises", "hangs"],
+)
+def test_cleanup_is_called_and_the_process_ends_whatever_it_does(
+    tmp_path: Path, cleanup: str, expected: str
+) -> None:
+    archive = tmp_path / "p.zip"
+    archive.write_bytes(package({"main.py": PYTHON.replace('print("cleaned")', cleanup)}))
+    resources = Resources(cpu_millis=1000, memory_bytes=64 * 1024 * 1024)
+    reference = PluginRef("plugin_a_aaaaaa", "1.0.0", "0" * 64, "python", "main.py", resources, ())
+    plugin = PythonPlugin(reference, archive, None, Sandbox(), Deadline.after(20_000), Log())
+    pid, log = plugin.pid, Log()
+
+    plugin.close(log)
+
+    assert log.text().endswith(expected)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def _run_folders() -> list[str]:
+    return glob.glob(os.path.join(tempfile.gettempdir(), f"hotplug-run-{os.getpid()}-*"))
+
+
+def test_folders_of_dead_runtimes_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = Path(tempfile.gettempdir(), f"hotplug-run-{ended.pid}-x")
+    stale.mkdir()
+    alive = Path(tempfile.gettempdir(), f"hotplug-run-{os.getppid()}-x")
+    alive.mkdir()
+
+    Runtime(tmp_path).close()
+
+    assert not stale.exists()
+    alive.rmdir()
 
 
 def test_a_plugins_own_error_carries_its_code_and_data(bench: Bench) -> None:
