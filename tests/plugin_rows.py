@@ -47,13 +47,13 @@ def put_plugin(
     stored = {"checksum": CHECKSUM, "s3_path": path, "s3_version": "v1", "manifest": document, "runtime": runtime}
     plugin = Plugin(
         plugin_id=plugin_id, app_id=app_id, visibility=visibility, name=name, version=version, plugin_type="notify",
-        entry_point=entry_point, is_enabled=is_enabled, config_schema=manifest.get("configSchema", {}),
-        params_schema=manifest.get("paramsSchema", {}), default_config=manifest.get("defaultConfig", {}), **stored,
+        entry_point=entry_point, is_enabled=is_enabled, config_schema=manifest.get("configSchema"),
+        params_schema=manifest.get("paramsSchema"), default_config=manifest.get("defaultConfig", {}), **stored,
     )  # fmt: skip
 
     def work(session: Any) -> None:
         session.add(plugin)
-        session.add(PluginVersion(plugin_id=plugin_id, version=version, size=10, config_snapshot=[], **stored))
+        session.add(PluginVersion(plugin_id=plugin_id, version=version, size=10, **stored))
 
     database.run(work)
     return plugin_id

@@ -184,7 +184,8 @@ def _seal(
     box = configs.box_of(database, cache, app_id)
     items, problems = config_crypto.sealed(schema, values, place, box, before)
     if not problems:
-        problems = configs.violations_of(schema, config_crypto.revealed(items, place, box), "/configItems", partial=True)
+        plain = config_crypto.revealed(items, place, box)
+        problems = configs.violations_of(schema, plain, "/configItems", partial=True)
     if problems:
         raise Invalid("The values do not fit the configSchema.", code="config.invalid", errors=problems)
     return items

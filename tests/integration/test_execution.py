@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from chalicelib.api import plugin_runs
+from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, TooLarge
 from chalicelib.core.functions import away, timed_out
 from chalicelib.core.instances import Heartbeat, Instance
-from chalicelib.plugins import execution
+from chalicelib.plugins import execution, metrics
 from chalicelib.plugins.models import BROKEN, DISABLED, PluginExecution, PluginMetric
-from tests.http import settings
-from tests.plugin_rows import OTHER, answer, caller, failure, put_plugin, services
+from chalicelib.plugins.services import Services
+from tests.http import Deployment, deployed, settings
+from tests.plugin_rows import OTHER, OWNER, answer, caller, failure, put_plugin, services
 
 INTEGER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 ACTIONS = {
@@ -234,3 +239,178 @@ def test_the_invocation_waits_for_a_load_but_not_beyond_the_gateway(database: Da
     run(made, plugin_id, timeout_ms=25_000)
     assert [call.timeout_ms for call in made.functions.invocations] == [20_001, 25_000]
     assert [call.payload["timeoutMs"] for call in made.functions.invocations] == [1, 25_000]
+
+
+# -- counting ------------------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
+
+
+def count(database: DatabaseService, plugin_id: str, **changes: Any) -> None:
+    one = {
+        "plugin_id": plugin_id, "app_id": OWNER, "version": "1.0.0", "at": NOON, "duration_ms": 3.0,
+        "error_code": None, "cold_load": False, "load_us": 0, "memory_bytes": 10, **changes,
+    }  # fmt: skip
+    database.run(lambda session: metrics.count(session, **one))
+
+
+def summary(database: DatabaseService, minutes: int = 60, app_id: int = OWNER) -> dict[str, dict[str, Any]]:
+    with database.reads() as session:
+        lines = metrics.summary(session, caller(app_id), minutes, now=NOON)
+    return {line["name"]: line for line in lines}
+
+
+def test_a_window_sums_versions_and_minutes(database: DatabaseService) -> None:
+    plugin_id = put_plugin(database, "counted")
+    for at, duration in ((NOON, 3.0), (NOON - timedelta(minutes=59), 700.0), (NOON - timedelta(minutes=60), 9000.0)):
+        count(database, plugin_id, at=at, duration_ms=duration)
+    count(database, plugin_id, version="0.9.0", cold_load=True, load_us=40_000, memory_bytes=99)
+    count(database, plugin_id, cold_load=True, load_us=20_000, error_code="late", at=NOON)
+    count(database, plugin_id, error_code="early", at=NOON - timedelta(minutes=5), duration_ms=700.0)
+
+    line = summary(database)["counted"]
+    assert (line["executions"], line["errors"], line["errorRate"]) == (5, 2, 0.4)
+    assert (line["coldLoads"], line["loadMs"], line["memoryBytes"]) == (2, 30.0, 99)
+    assert (line["lastError"], line["lastExecutedAt"]) == ("late", "2026-03-01T12:00:30.000000Z")
+    assert 2 < line["p50Ms"] <= 5
+    assert 500 < line["p95Ms"] <= 1000
+    assert summary(database, minutes=61)["counted"]["executions"] == 6
+
+
+def test_who_sees_which_plugins_and_whose_runs(database: DatabaseService) -> None:
+    put_plugin(database, "idle")
+    shared = put_plugin(database, "shared", visibility="shared")
+    put_plugin(database, "unused", app_id=OTHER, visibility="shared")
+    count(database, shared, app_id=OTHER)
+    count(database, "plugin_uninstalled_abc123")
+
+    mine, theirs = summary(database), summary(database, app_id=OTHER)
+    assert {name: line["executions"] for name, line in mine.items()} == {"idle": 0, "shared": 0}
+    assert {name: line["executions"] for name, line in theirs.items()} == {"shared": 1, "unused": 0}
+    idle = mine["idle"]
+    assert (idle["p50Ms"], idle["loadMs"], idle["lastError"], idle["errorRate"]) == (None, None, None, 0.0)
+
+
+def test_a_plugin_that_is_no_longer_shared_is_not_shown_to_those_who_ran_it(database: DatabaseService) -> None:
+    plugin_id = put_plugin(database, "private")
+    count(database, plugin_id, app_id=OTHER)
+    assert summary(database, app_id=OTHER) == {}
+
+
+def test_concurrent_runs_lose_no_count(database: DatabaseService) -> None:
+    plugin_id = put_plugin(database, "busy")
+    writers, each = 4, 15
+    start = threading.Barrier(writers)
+
+    def write() -> None:
+        own = DatabaseService(database.database_url)
+        start.wait(10)
+        for _ in range(each):
+            count(own, plugin_id, error_code="x", load_us=2, cold_load=True)
+        own.close()
+
+    threads = [threading.Thread(target=write) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    [row] = rows(database, PluginMetric)
+    assert (row.executions, row.errors, row.cold_loads, row.load_us) == (60, 60, 60, 120)
+
+
+# -- over HTTP -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deployment(database_url: str) -> Iterator[Deployment]:
+    with deployed(database_url) as made:
+        yield made
+
+
+@pytest.fixture
+def replies(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the runtime answers, one after the other, and then always with a result."""
+    waiting: list[dict[str, Any]] = []
+    runtime = services(process.database(), lambda event: waiting.pop(0) if waiting else answer())
+    made = Services(process.database(), runtime.storage, runtime.functions, process.cache())
+    monkeypatch.setattr(plugin_runs, "plugin_services", lambda: made)
+    return waiting
+
+
+@pytest.fixture
+def path(deployment: Deployment, replies: list[dict[str, Any]]) -> str:
+    app_id = int(deployment.client.get("/api/v1/me").json["appId"])
+    return f"/api/v1/plugins/{put_plugin(process.database(), app_id=app_id)}"
+
+
+def test_execute_answers_and_is_listed(deployment: Deployment, path: str, replies: list[dict[str, Any]]) -> None:
+    client = deployment.client
+    good = client.post(f"{path}/execute", {"action": "send", "params": [1], "options": {"subject": "u1"}})
+    assert (good.status, good.json["result"]) == (200, {"sent": True})
+    replies.append(failure("plugin", "E42"))
+    bad = client.post(f"{path}/execute")
+    assert (bad.status, bad.json["code"], bad.json["error"]["code"]) == (502, "plugin.failed", "E42")
+
+    listed = client.get(f"{path}/executions").json["items"]
+    assert [(item["executionId"], item["outcome"]) for item in listed] == [
+        (bad.json["executionId"], "failed"),
+        (good.json["executionId"], "success"),
+    ]
+    assert [item["action"] for item in listed] == ["default", "send"]
+    assert client.get(f"{path}/executions/{good.json['executionId']}").json == listed[1]
+    assert client.get(f"{path}/executions?outcome=failed").json["items"] == listed[:1]
+    assert client.get(f"{path}/executions?since={listed[0]['startedAt']}").json["items"] == listed[:1]
+    [line] = client.get("/api/v1/plugins/metrics?window=15m").json
+    assert (line["executions"], line["errors"], line["lastError"]) == (2, 1, "E42")
+
+
+def test_runs_of_another_app_are_not_shown(deployment: Deployment, replies: list[dict[str, Any]]) -> None:
+    app_id = int(deployment.client.get("/api/v1/me").json["appId"])
+    path = f"/api/v1/plugins/{put_plugin(process.database(), app_id=app_id, visibility='shared')}"
+    made = deployment.client.post(f"{path}/execute").json
+    other = deployment.credential("stranger", "caller")
+    assert deployment.client.get(f"{path}/executions", credential=other).json["items"] == []
+    foreign = deployment.client.get(f"{path}/executions/{made['executionId']}", credential=other)
+    assert (foreign.status, foreign.json["code"]) == (404, "execution.not_found")
+    assert deployment.client.get("/api/v1/plugins/metrics", credential=other).json == []
+
+
+def test_one_idempotency_key_is_one_run(
+    deployment: Deployment, path: str, replies: list[dict[str, Any]]
+) -> None:
+    replies += [failure("plugin", "E42"), answer(result=1), answer(result=2)]
+    key = {"Idempotency-Key": "k1"}
+    statuses = [deployment.client.post(f"{path}/execute", {}, headers=key).status for _ in range(3)]
+    # A failure is not an answer to keep: the client may try again, until it has one.
+    assert statuses == [502, 200, 200]
+    assert deployment.client.post(f"{path}/execute", {}, headers=key).json["result"] == 1
+    assert len(replies) == 1
+    assert len(rows(process.database(), PluginExecution)) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"action": "Bad Action"}, 422),
+        ({"options": {"timeoutMs": 0}}, 422),
+        ({"options": {"timeoutMs": 25_001}}, 422),
+        ({"options": {"configId": "x"}}, 422),
+        ({"options": {"subject": ""}}, 422),
+        ({"surplus": 1}, 422),
+        ({"options": {"configId": "0" * 26}}, 404),
+    ],
+)
+def test_a_bad_call_runs_nothing(deployment: Deployment, path: str, body: dict[str, Any], status: int) -> None:
+    assert deployment.client.post(f"{path}/execute", body).status == status
+    assert rows(process.database(), PluginExecution) == []
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "0001-01-01T00:00:00%2B23:59"])
+def test_since_is_a_time_with_its_offset(deployment: Deployment, path: str, since: str) -> None:
+    refused = deployment.client.get(f"{path}/executions?since={since}")
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (400, "/query/since")
+
+
+@pytest.mark.parametrize("window", ["", "0m", "31d", "1w", "60", "99999m"])
+def test_a_window_is_one_that_is_kept(deployment: Deployment, window: str) -> None:
+    assert deployment.client.get(f"/api/v1/plugins/metrics?window={window}").status == 400
