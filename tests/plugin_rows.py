@@ -41,10 +41,22 @@ def put_plugin(
 ) -> str:
     """Register a plugin as an install would have left it and return its id; `manifest` holds further members."""
     entry_point = {"python": "main.py", "wasm": "main.wasm", "none": "main.so"}[runtime]
-    document = {"name": name, "version": version, "pluginType": "notify", "entryPoint": entry_point, **manifest}
+    document = {
+        "name": name,
+        "version": version,
+        "pluginType": "notify",
+        "entryPoint": entry_point,
+        **manifest,
+    }
     plugin_id = f"plugin_{name}_abc123"
     path = f"plugins/{plugin_id}/{version}/{plugin_id}_{version}.zip"
-    stored = {"checksum": CHECKSUM, "s3_path": path, "s3_version": "v1", "manifest": document, "runtime": runtime}
+    stored = {
+        "checksum": CHECKSUM,
+        "s3_path": path,
+        "s3_version": "v1",
+        "manifest": document,
+        "runtime": runtime,
+    }
     plugin = Plugin(
         plugin_id=plugin_id, app_id=app_id, visibility=visibility, name=name, version=version, plugin_type="notify",
         entry_point=entry_point, is_enabled=is_enabled, config_schema=manifest.get("configSchema"),
@@ -67,7 +79,9 @@ def answer(**members: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def failure(kind: str, code: str, message: str = "it broke", data: Any = None, **members: Any) -> dict[str, Any]:
+def failure(
+    kind: str, code: str, message: str = "it broke", data: Any = None, **members: Any
+) -> dict[str, Any]:
     """Return what a runtime function answers instead of a result."""
     found = answer(ok=False, error={"kind": kind, "code": code, "message": message, "data": data}, **members)
     del found["result"]

@@ -15,7 +15,7 @@ from chalicelib.core import process
 from chalicelib.core.errors import BadRequest, Violation
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.settings import ONE_MIB
-from chalicelib.plugins import catalog, execution, metrics
+from chalicelib.plugins import catalog, execution, execution_log, metrics
 from chalicelib.plugins.configs import SUBJECT_PATTERN
 from chalicelib.plugins.services import plugin_services
 
@@ -66,7 +66,7 @@ EXECUTION = resource(
         "version": TEXT,
         "action": TEXT,
         "subject": TEXT,
-        "outcome": {"enum": list(execution.OUTCOMES)},
+        "outcome": {"enum": list(execution_log.OUTCOMES)},
         "errorCode": OPTIONAL_TEXT,
         "durationMs": NUMBER,
         "coldLoad": {"type": "boolean"},
@@ -99,8 +99,13 @@ METRIC = resource(
     },
 )
 FILTERS: dict[str, Any] = {
-    "outcome": {"type": "string", "enum": list(execution.OUTCOMES)},
-    "since": {"type": "string", "minLength": 1, "maxLength": 40, "description": "An RFC 3339 time with its offset."},
+    "outcome": {"type": "string", "enum": list(execution_log.OUTCOMES)},
+    "since": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 40,
+        "description": "An RFC 3339 time with its offset.",
+    },
 }
 
 
@@ -126,7 +131,7 @@ def execute_plugin(request: Request) -> Answer:
     )
 
     def work(session: Any) -> dict[str, Any]:
-        execution.store(session, run)
+        execution_log.store(session, run)
         return run.as_dict()
 
     return request.write(work)
@@ -140,7 +145,7 @@ def list_executions(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     outcome, since = request.query.get("outcome"), _time(request.query.get("since"))
     with request.reads() as session:
-        return execution.list_executions(
+        return execution_log.list_executions(
             session, request.caller, found, request.page(), outcome=outcome, since=since
         )
 
@@ -166,7 +171,7 @@ def _time(text: str | None) -> datetime | None:
 def get_execution(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     with request.reads() as session:
-        return execution.read_execution(session, request.caller, found, request.path["executionId"])
+        return execution_log.read_execution(session, request.caller, found, request.path["executionId"])
 
 
 @endpoint(

@@ -82,7 +82,9 @@ def _of_member(schemas: list[dict[str, Any]], name: str) -> Iterator[Any]:
     for schema in schemas:
         named = schema.get("properties", {})
         matching = [
-            inner for text, inner in schema.get("patternProperties", {}).items() if compile_pattern(text).search(name)
+            inner
+            for text, inner in schema.get("patternProperties", {}).items()
+            if compile_pattern(text).search(name)
         ]
         if name in named:
             yield named[name]
@@ -125,14 +127,17 @@ def sealed(
     shown = copy.deepcopy(values)
     for pointer in marked:
         value = _at(values, pointer)
-        lost = [inner for inner in kept_secrets if inner.startswith(f"{pointer}/") and _is_mask(values, inner)]
+        lost = [
+            inner for inner in kept_secrets if inner.startswith(f"{pointer}/") and _is_mask(values, inner)
+        ]
         if value == MASK and pointer in kept_secrets:
             secrets[pointer] = kept_secrets[pointer]
         elif value == MASK or lost:
             # `lost`: a part that was a secret of its own, of what a later schema calls secret as a whole.
             message = f"{MASK} keeps a stored secret, and none is stored here"
             problems += [
-                Violation(f"/configItems{field}", "config.nothing_to_keep", message) for field in lost or [pointer]
+                Violation(f"/configItems{field}", "config.nothing_to_keep", message)
+                for field in lost or [pointer]
             ]
         else:
             text = json.dumps(value, ensure_ascii=False)

@@ -82,7 +82,9 @@ def list_configs(
     subject: str | None = None,
 ) -> dict[str, Any]:
     """Return a page of the plugin's configs that the caller sees, newest first."""
-    query = select(PluginConfig).where(PluginConfig.plugin_id == found.plugin_id, configs.seen_by(caller.app_id))
+    query = select(PluginConfig).where(
+        PluginConfig.plugin_id == found.plugin_id, configs.seen_by(caller.app_id)
+    )
     if scope is not None:
         query = query.where(PluginConfig.scope == scope)
     if subject is not None:
@@ -214,7 +216,9 @@ def create(session: Unit, caller: Caller, draft: Draft) -> dict[str, Any]:
     _check_name(session, row)
     others = _siblings(session, row)
     session.add(row)
-    wanted = draft.is_default if draft.is_default is not None else not any(other.is_default for other in others)
+    wanted = (
+        draft.is_default if draft.is_default is not None else not any(other.is_default for other in others)
+    )
     _set_default(row, others, wanted)
     session.flush()
     return _recorded(session, caller, plugin, row, "create", None)
@@ -300,7 +304,9 @@ def _check_name(session: Unit, row: PluginConfig) -> None:
         taken = [other.config_id for other in _siblings(session, row) if other.name == row.name]
     if taken:
         raise Conflict(
-            "This scope has a config of that name.", code="config.name_taken", extensions={"configId": taken[0]}
+            "This scope has a config of that name.",
+            code="config.name_taken",
+            extensions={"configId": taken[0]},
         )
 
 
@@ -316,7 +322,9 @@ def _recorded(
 ) -> dict[str, Any]:
     after = rendered(row, plugin.config_schema)
     shown = None if verb == "delete" else after
-    audit.record(session, caller, f"config.{verb}", "plugin_config", row.config_id, before=before, after=shown)
+    audit.record(
+        session, caller, f"config.{verb}", "plugin_config", row.config_id, before=before, after=shown
+    )
     if plugin.app_id == caller.app_id:
         # What other tenants of a shared plugin configure is in their audit log; the history is its owner's.
         session.add(

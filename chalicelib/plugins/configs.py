@@ -81,7 +81,9 @@ def resolve(
     return config
 
 
-def _check_complete(cache: HotCache, found: Registration, config: dict[str, Any], who: tuple[Any, ...]) -> None:
+def _check_complete(
+    cache: HotCache, found: Registration, config: dict[str, Any], who: tuple[Any, ...]
+) -> None:
     # Checked once per state of the plugin and its configs; every change of either drops the mark.
     name = ("plugin_config_complete", found.plugin_id, found.version, found.checksum, *who)
     if cache.get(name):
@@ -106,14 +108,18 @@ def _layers(
                 return None, [("plugins", plugin_id)]
         rows = session.scalars(
             select(PluginConfig).where(
-                PluginConfig.plugin_id == plugin_id, PluginConfig.is_default == 1, _applying(app_id, subject, named)
+                PluginConfig.plugin_id == plugin_id,
+                PluginConfig.is_default == 1,
+                _applying(app_id, subject, named),
             )
         ).all()
         chosen = {row.scope: row for row in rows}
         if named is not None:
             chosen[named.scope] = named
         ordered = [chosen[scope] for scope in SCOPES if scope in chosen]
-        return tuple(_Layer(row.app_id, row.config_id, row.config_items) for row in ordered), [("plugins", plugin_id)]
+        return tuple(_Layer(row.app_id, row.config_id, row.config_items) for row in ordered), [
+            ("plugins", plugin_id)
+        ]
 
     layers = cache.load(("plugin_configs", plugin_id, app_id, subject, config_id), read)
     if layers is None:
@@ -195,7 +201,9 @@ def violations_against(session: Session, plugin_id: str, schema: Any) -> list[Vi
     check before an execution.
     """
     found: list[Violation] = []
-    rows = session.scalars(select(PluginConfig).where(PluginConfig.plugin_id == plugin_id).order_by(PluginConfig.id))
+    rows = session.scalars(
+        select(PluginConfig).where(PluginConfig.plugin_id == plugin_id).order_by(PluginConfig.id)
+    )
     for row in rows:
         prefix = f"/configs/{row.config_id}"
         places = [prefix + pointer for pointer in row.config_items["secrets"]]
@@ -212,14 +220,20 @@ def _hangs_on_secret(problem: Violation, places: list[str]) -> bool:
             return problem.rule != "schema.type"
         if problem.pointer.startswith(f"{place}/"):
             return True
-        if place.startswith(f"{problem.pointer}/") and problem.rule in ("schema.anyOf", "schema.oneOf", "schema.not"):
+        if place.startswith(f"{problem.pointer}/") and problem.rule in (
+            "schema.anyOf",
+            "schema.oneOf",
+            "schema.not",
+        ):
             return True
     return False
 
 
 def snapshot(session: Session, plugin_id: str) -> list[dict[str, Any]]:
     """Return the values of a plugin's configs as they are stored, secrets sealed, to be kept with a version."""
-    rows = session.scalars(select(PluginConfig).where(PluginConfig.plugin_id == plugin_id).order_by(PluginConfig.id))
+    rows = session.scalars(
+        select(PluginConfig).where(PluginConfig.plugin_id == plugin_id).order_by(PluginConfig.id)
+    )
     return [{"configId": row.config_id, "items": row.config_items} for row in rows]
 
 

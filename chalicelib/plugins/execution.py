@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from chalicelib.core import telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import (
     Conflict,
     HotplugError,
     Invalid,
-    NotFound,
     Unavailable,
     UpstreamFailed,
     UpstreamTimeout,
@@ -24,11 +20,10 @@ from chalicelib.core.errors import (
 )
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.instances import Heartbeat
-from chalicelib.core.paging import Page, list_page
 from chalicelib.core.settings import settings
-from chalicelib.plugins import catalog, configs, loading, metrics, rendering
+from chalicelib.plugins import catalog, configs, loading
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.models import PluginExecution
+from chalicelib.plugins.execution_log import MAX_ERROR_CODE, Execution, store
 from chalicelib.plugins.services import Services
 
 # The action of a plugin that declares none.
@@ -36,45 +31,7 @@ DEFAULT_ACTION = "default"
 ACTION_PATTERN = "^[a-z][a-zA-Z0-9_-]{0,63}$"
 DEFAULT_TIMEOUT_MS = 10_000
 MAX_TIMEOUT_MS = 25_000
-MAX_ERROR_CODE = 64  # t_plugin_execution.error_code
 MAX_MESSAGE = 2_000
-
-# How a run ends. `limit` is memory or the size of the result, `internal` is our side.
-OUTCOMES = ("success", "failed", "timeout", "limit", "load_failed", "internal")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """A run that has ended; times in milliseconds as the runtime measured them."""
-
-    execution_id: str
-    plugin_id: str
-    app_id: int
-    version: str
-    action: str
-    subject: str
-    request_id: str
-    started_at: datetime
-    outcome: str
-    error_code: str | None
-    result: Any
-    logs: str
-    duration_ms: float
-    cold_load: bool
-    load_ms: float
-    memory_bytes: int
-    instance_id: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the answer to the caller."""
-        return {
-            "executionId": self.execution_id,
-            "result": self.result,
-            "durationMs": self.duration_ms,
-            "logs": self.logs,
-            "version": self.version,
-            "coldLoad": self.cold_load,
-        }
 
 
 @dataclass(frozen=True)
@@ -140,14 +97,23 @@ def execute(
     if timeout_ms is None:
         timeout_ms = found.resource["manifest"].get("resources", {}).get("timeoutMs", DEFAULT_TIMEOUT_MS)
     run = _Run(new_ulid(), found, caller, action, subject, timeout_ms, datetime.now(UTC))
-    with telemetry.operation("plugin.execute", pluginId=plugin_id, version=found.version, action=action) as operation:
+    with telemetry.operation(
+        "plugin.execute", pluginId=plugin_id, version=found.version, action=action
+    ) as operation:
         operation.note(executionId=run.execution_id)
         with operation.phase("config"):
             config = configs.resolve(
-                services.database, services.cache, found, app_id=caller.app_id, subject=subject, config_id=config_id
+                services.database,
+                services.cache,
+                found,
+                app_id=caller.app_id,
+                subject=subject,
+                config_id=config_id,
             )
         with operation.phase("invoke"):
-            execution, problem = _invoke(services, heartbeat, run, params, config, declared.get("returnsSchema"))
+            execution, problem = _invoke(
+                services, heartbeat, run, params, config, declared.get("returnsSchema")
+            )
         operation.note(ended=execution.outcome, coldLoad=execution.cold_load, pluginMs=execution.duration_ms)
         _measure(execution)
         if problem is not None:
@@ -179,7 +145,11 @@ def _action(found: Registration, action: str) -> dict[str, Any]:
         raise Invalid(
             f"The plugin has no action {action}.",
             code="plugin.unknown_action",
-            errors=[Violation("/action", "plugin.unknown_action", f"is none of {', '.join(sorted(actions))}"[:500])],
+            errors=[
+                Violation(
+                    "/action", "plugin.unknown_action", f"is none of {', '.join(sorted(actions))}"[:500]
+                )
+            ],
             extensions={"actions": sorted(actions)},
         )
     return actions[action]
@@ -197,7 +167,12 @@ def _refuse(schema: Any, value: Any, pointer: str, refusal: HotplugError) -> Non
 
 
 def _invoke(
-    services: Services, heartbeat: Heartbeat, run: _Run, params: Any, config: dict[str, Any], returns_schema: Any
+    services: Services,
+    heartbeat: Heartbeat,
+    run: _Run,
+    params: Any,
+    config: dict[str, Any],
+    returns_schema: Any,
 ) -> tuple[Execution, HotplugError | None]:
     found, caller = run.found, run.caller
     event = loading.payload(
@@ -246,7 +221,9 @@ def _problem(answer: dict[str, Any]) -> HotplugError | None:
     kind, code, message = error["kind"], str(error["code"]), str(error["message"])[:MAX_MESSAGE]
     if kind == "plugin":
         own = {"code": code, "message": message, "data": error.get("data")}
-        return UpstreamFailed("The plugin answered with an error.", code="plugin.failed", extensions={"error": own})
+        return UpstreamFailed(
+            "The plugin answered with an error.", code="plugin.failed", extensions={"error": own}
+        )
     if kind == "timeout":
         return UpstreamTimeout(message, code=code)
     if kind in ("memory", "output"):
@@ -266,7 +243,9 @@ def _check_result(result: Any, schema: Any) -> HotplugError | None:
             schema,
             result,
             "/result",
-            UpstreamFailed("The plugin's result does not fit its returnsSchema.", code="plugin.result_invalid"),
+            UpstreamFailed(
+                "The plugin's result does not fit its returnsSchema.", code="plugin.result_invalid"
+            ),
         )
     except UpstreamFailed as error:
         return error
@@ -339,81 +318,3 @@ def _measure(execution: Execution) -> None:
     if execution.cold_load:
         telemetry.metric("plugin.reloads", 1)
         telemetry.metric("plugin.load", execution.load_ms, "Milliseconds")
-
-
-# -- what is kept ----------------------------------------------------------------------------------------------------
-
-
-def store(session: Session, execution: Execution) -> None:
-    """Write the row of a run and count it; params, result and logs are payloads and are not kept."""
-    session.add(
-        PluginExecution(
-            execution_id=execution.execution_id,
-            plugin_id=execution.plugin_id,
-            app_id=execution.app_id,
-            version=execution.version,
-            action=execution.action,
-            subject=execution.subject,
-            outcome=execution.outcome,
-            error_code=execution.error_code,
-            duration_us=round(execution.duration_ms * 1000),
-            cold_load=int(execution.cold_load),
-            load_us=round(execution.load_ms * 1000),
-            memory_bytes=execution.memory_bytes,
-            instance_id=execution.instance_id[:36],
-            request_id=execution.request_id[:64],
-            started_at=execution.started_at,
-        )
-    )
-    session.flush()
-    metrics.count(
-        session,
-        plugin_id=execution.plugin_id,
-        app_id=execution.app_id,
-        version=execution.version,
-        at=execution.started_at,
-        duration_ms=execution.duration_ms,
-        error_code=execution.error_code,
-        cold_load=execution.cold_load,
-        load_us=round(execution.load_ms * 1000),
-        memory_bytes=execution.memory_bytes,
-    )
-
-
-def list_executions(
-    session: Session,
-    caller: Caller,
-    found: Registration,
-    page: Page,
-    *,
-    outcome: str | None = None,
-    since: datetime | None = None,
-) -> dict[str, Any]:
-    """Return a page of the runs that the caller's app made of a plugin, newest first."""
-    query = select(PluginExecution).where(
-        PluginExecution.plugin_id == found.plugin_id, PluginExecution.app_id == caller.app_id
-    )
-    if outcome is not None:
-        query = query.where(PluginExecution.outcome == outcome)
-    if since is not None:
-        query = query.where(PluginExecution.started_at >= since)
-    return list_page(session, query, page, [PluginExecution.id], rendering.execution)
-
-
-def read_execution(session: Session, caller: Caller, found: Registration, execution_id: str) -> dict[str, Any]:
-    """Return one run that the caller's app made of a plugin.
-
-    Raises
-    ------
-    errors.NotFound
-    """
-    row = session.scalars(
-        select(PluginExecution).where(
-            PluginExecution.execution_id == execution_id,
-            PluginExecution.plugin_id == found.plugin_id,
-            PluginExecution.app_id == caller.app_id,
-        )
-    ).one_or_none()
-    if row is None:
-        raise NotFound("There is no such execution.", code="execution.not_found")
-    return rendering.execution(row)

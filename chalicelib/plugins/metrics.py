@@ -92,7 +92,9 @@ def count(
     }
     added = ("executions", "errors", "cold_loads", "load_us")
     changes: dict[str, Any] = {name: getattr(PluginMetric, name) + row[name] for name in added}
-    changes |= {name: _greater(getattr(PluginMetric, name), row[name]) for name in ("memory_bytes", "last_at")}
+    changes |= {
+        name: _greater(getattr(PluginMetric, name), row[name]) for name in ("memory_bytes", "last_at")
+    }
     if error_code is not None:
         changes |= {"last_error": error_code, "last_error_at": at}
     if session.get_bind().dialect.name == "sqlite":
@@ -139,7 +141,12 @@ def summary(
     sums = _sums(session, caller.app_id, since)
     plugins = session.scalars(
         select(Plugin)
-        .where(or_(Plugin.app_id == caller.app_id, and_(Plugin.plugin_id.in_(list(sums)), catalog.visible(caller))))
+        .where(
+            or_(
+                Plugin.app_id == caller.app_id,
+                and_(Plugin.plugin_id.in_(list(sums)), catalog.visible(caller)),
+            )
+        )
         .order_by(Plugin.id.desc())
         .limit(MAX_PLUGINS)
     )
@@ -164,7 +171,9 @@ def _sums(session: Session, app_id: int, since: int) -> dict[str, _Sums]:
         .where(window)
         .group_by(metric.plugin_id, metric.bucket)
     )
-    for plugin_id, index, executions, errors, cold_loads, load_us, memory_bytes, last_at in session.execute(grouped):
+    for plugin_id, index, executions, errors, cold_loads, load_us, memory_bytes, last_at in session.execute(
+        grouped
+    ):
         sums = found[plugin_id]
         # MySQL sums integers to decimals.
         sums.histogram[index] = int(executions)

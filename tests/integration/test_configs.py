@@ -122,12 +122,18 @@ FULL = {"url": "https://a.example", "token": "s3cret"}
 # -- what is in force ----------------------------------------------------------------------------------------------
 
 
-def test_user_over_app_over_global_over_the_manifests_defaults(database: DatabaseService, plugin_id: str) -> None:
+def test_user_over_app_over_global_over_the_manifests_defaults(
+    database: DatabaseService, plugin_id: str
+) -> None:
     add(database, plugin_id, {"url": "global", "token": "t-global"}, scope="global")
     add(database, plugin_id, {"token": "t-app"})
     add(database, plugin_id, {"channel": "#u1"}, scope="user", subject="u1")
 
-    assert in_force(database, plugin_id, subject="u1") == {"url": "global", "token": "t-app", "channel": "#u1"}
+    assert in_force(database, plugin_id, subject="u1") == {
+        "url": "global",
+        "token": "t-app",
+        "channel": "#u1",
+    }
     assert in_force(database, plugin_id, subject="u2") == {
         "url": "global", "token": "t-app", "channel": "#default",
     }  # fmt: skip
@@ -149,7 +155,9 @@ def test_a_named_config_stands_in_its_scope_and_narrower_ones_do_not_apply(
     assert named == {"url": "staging", "token": "t-global", "channel": "#default"}
 
 
-def test_a_named_user_config_lies_over_its_app_whoever_it_is_for(database: DatabaseService, plugin_id: str) -> None:
+def test_a_named_user_config_lies_over_its_app_whoever_it_is_for(
+    database: DatabaseService, plugin_id: str
+) -> None:
     add(database, plugin_id, FULL)
     of_user = add(database, plugin_id, {"channel": "#u1"}, scope="user", subject="u1")
     assert in_force(database, plugin_id, config_id=of_user["configId"]) == {**FULL, "channel": "#u1"}
@@ -162,7 +170,9 @@ def test_a_config_of_another_app_is_not_found(database: DatabaseService, plugin_
     assert raised.value.code == "config.not_found"
 
 
-def test_a_user_of_the_same_name_in_another_app_is_another_user(database: DatabaseService, plugin_id: str) -> None:
+def test_a_user_of_the_same_name_in_another_app_is_another_user(
+    database: DatabaseService, plugin_id: str
+) -> None:
     add(database, plugin_id, FULL, scope="user", subject="u1")
     add(database, plugin_id, {**FULL, "url": "b"}, who=caller(OTHER), scope="user", subject="u1")
     assert in_force(database, plugin_id, subject="u1")["url"] == FULL["url"]
@@ -174,7 +184,9 @@ def test_what_is_missing_in_the_end_is_named(database: DatabaseService, plugin_i
     with pytest.raises(Invalid) as raised:
         in_force(database, plugin_id)
     assert raised.value.code == "config.incomplete"
-    assert [(problem.pointer, problem.rule) for problem in raised.value.errors] == [("/config", "schema.required")]
+    assert [(problem.pointer, problem.rule) for problem in raised.value.errors] == [
+        ("/config", "schema.required")
+    ]
 
 
 def test_a_change_is_in_force_for_the_next_request_of_a_warm_process(
@@ -207,7 +219,10 @@ def test_a_warm_process_resolves_without_a_statement(database: DatabaseService, 
     configs.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    assert configs.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)["token"] == "s3cret"
+    assert (
+        configs.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)["token"]
+        == "s3cret"
+    )
     assert statements == []
 
 
@@ -242,7 +257,10 @@ def test_values_are_checked_against_the_schema_but_for_what_is_absent(
 
 def test_a_kept_secret_is_checked_like_any_other(database: DatabaseService, plugin_id: str) -> None:
     made = add(database, plugin_id, FULL)
-    stricter = {**SCHEMA, "properties": {**SCHEMA["properties"], "token": {"format": "password", "minLength": 20}}}
+    stricter = {
+        **SCHEMA,
+        "properties": {**SCHEMA["properties"], "token": {"format": "password", "minLength": 20}},
+    }
     set_schema(database, plugin_id, stricter)
     with pytest.raises(Invalid) as raised:
         change(database, plugin_id, made["configId"], {"url": "x", "token": "***"})
@@ -276,7 +294,10 @@ def test_a_name_is_taken_once_in_its_scope(database: DatabaseService, plugin_id:
     first = add(database, plugin_id, FULL)
     with pytest.raises(Conflict) as raised:
         add(database, plugin_id, FULL)
-    assert (raised.value.code, raised.value.extensions) == ("config.name_taken", {"configId": first["configId"]})
+    assert (raised.value.code, raised.value.extensions) == (
+        "config.name_taken",
+        {"configId": first["configId"]},
+    )
     add(database, plugin_id, FULL, who=caller(OTHER))
     add(database, plugin_id, FULL, scope="user", subject="u1")
     second = add(database, plugin_id, FULL, name="second")
@@ -377,7 +398,9 @@ def test_a_config_write_waits_for_an_update_of_its_plugin(database: DatabaseServ
     with database.session_getter() as session:
         session.scalars(select(Plugin).where(Plugin.plugin_id == plugin_id).with_for_update()).one()
         session.execute(
-            update(Plugin).where(Plugin.plugin_id == plugin_id).values(config_schema={"additionalProperties": False})
+            update(Plugin)
+            .where(Plugin.plugin_id == plugin_id)
+            .values(config_schema={"additionalProperties": False})
         )
         updating.set()
         told.wait(10)
@@ -393,7 +416,15 @@ def test_of_two_writers_that_want_to_be_the_default_one_is(database: DatabaseSer
         cache = warm_cache(database)
         found = catalog.find(cache, caller(), plugin_id)
         draft = config_store.draft_new(
-            database, cache, caller(), found, scope="app", subject=None, name=name, values=FULL, is_default=True
+            database,
+            cache,
+            caller(),
+            found,
+            scope="app",
+            subject=None,
+            name=name,
+            values=FULL,
+            is_default=True,
         )
         drafts.append(draft)
     start = threading.Barrier(len(drafts))
@@ -426,8 +457,12 @@ def test_stored_configs_against_a_new_schema(database: DatabaseService, plugin_i
     add(database, plugin_id, FULL)
     assert against(database, plugin_id, SCHEMA) == []
     assert against(database, plugin_id, None) == []
-    assert against(database, plugin_id, {"properties": {"url": {"type": "integer"}}}) == [("url", "schema.type")]
-    assert against(database, plugin_id, {"properties": {"token": {"type": "integer"}}}) == [("token", "schema.type")]
+    assert against(database, plugin_id, {"properties": {"url": {"type": "integer"}}}) == [
+        ("url", "schema.type")
+    ]
+    assert against(database, plugin_id, {"properties": {"token": {"type": "integer"}}}) == [
+        ("token", "schema.type")
+    ]
     # What only the plain text could tell is left to the check before an execution.
     assert against(database, plugin_id, {"properties": {"token": {"minLength": 99, "pattern": "^x"}}}) == []
     assert against(database, plugin_id, {"oneOf": [{"properties": {"token": {"const": "x"}}}]}) == []
@@ -509,7 +544,10 @@ def test_a_new_secret_alone_changes_the_entity_tag(deployment: Deployment, path:
         ({"name": "x", "scope": "user", "configItems": {}}, ["/subject"]),
         ({"name": "x", "subject": "u1", "configItems": {}}, ["/subject"]),
         ({"name": "x", "scope": "user", "subject": "u1 ", "configItems": {}}, ["/subject"]),
-        ({"name": "x", "configItems": {"url": 1, "channel": 2}}, ["/configItems/channel", "/configItems/url"]),
+        (
+            {"name": "x", "configItems": {"url": 1, "channel": 2}},
+            ["/configItems/channel", "/configItems/url"],
+        ),
     ],
 )
 def test_a_bad_config_is_422_with_every_pointer(

@@ -14,7 +14,7 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, TooLarge
 from chalicelib.core.functions import away, timed_out
 from chalicelib.core.instances import Heartbeat, Instance
-from chalicelib.plugins import execution, metrics
+from chalicelib.plugins import execution, execution_log, metrics
 from chalicelib.plugins.models import BROKEN, DISABLED, PluginExecution, PluginMetric
 from chalicelib.plugins.services import Services
 from tests.http import Deployment, deployed, settings
@@ -33,7 +33,7 @@ def _settings(database_url: str) -> Iterator[None]:
         yield
 
 
-def run(made: Any, plugin_id: str, **options: Any) -> execution.Execution:
+def run(made: Any, plugin_id: str, **options: Any) -> execution_log.Execution:
     who = options.pop("who", caller())
     params = options.pop("params", {})
     return execution.execute(made, Heartbeat(made.database), who, plugin_id, params=params, **options)
@@ -45,7 +45,9 @@ def rows(database: DatabaseService, model: Any) -> list[Any]:
 
 
 def test_a_run_hands_everything_to_the_runtime_and_returns_its_result(database: DatabaseService) -> None:
-    plugin_id = put_plugin(database, actions=ACTIONS, resources={"timeoutMs": 700}, defaultConfig={"url": "x"})
+    plugin_id = put_plugin(
+        database, actions=ACTIONS, resources={"timeoutMs": 700}, defaultConfig={"url": "x"}
+    )
     made = services(database)
 
     done = run(made, plugin_id, action="send", params={"n": 1}, subject="u1")
@@ -72,7 +74,7 @@ def test_a_good_run_is_stored_by_its_caller_and_counted(database: DatabaseServic
     done = run(services(database, lambda event: answer(coldLoad=True, loadMs=80.0)), plugin_id)
     assert rows(database, PluginExecution) == []
 
-    database.run(lambda session: execution.store(session, done))
+    database.run(lambda session: execution_log.store(session, done))
 
     [row] = rows(database, PluginExecution)
     assert (row.execution_id, row.outcome, row.error_code) == (done.execution_id, "success", None)
@@ -115,7 +117,10 @@ def test_a_bad_end_is_stored_and_told(
 def test_the_plugins_own_error_reaches_the_caller(database: DatabaseService) -> None:
     plugin_id = put_plugin(database)
     with pytest.raises(HotplugError) as raised:
-        run(services(database, lambda event: failure("plugin", "E42", "no such channel", {"channel": "x"})), plugin_id)
+        run(
+            services(database, lambda event: failure("plugin", "E42", "no such channel", {"channel": "x"})),
+            plugin_id,
+        )
     own = {"code": "E42", "message": "no such channel", "data": {"channel": "x"}}
     assert raised.value.extensions["error"] == own
 
@@ -262,7 +267,11 @@ def summary(database: DatabaseService, minutes: int = 60, app_id: int = OWNER) -
 
 def test_a_window_sums_versions_and_minutes(database: DatabaseService) -> None:
     plugin_id = put_plugin(database, "counted")
-    for at, duration in ((NOON, 3.0), (NOON - timedelta(minutes=59), 700.0), (NOON - timedelta(minutes=60), 9000.0)):
+    for at, duration in (
+        (NOON, 3.0),
+        (NOON - timedelta(minutes=59), 700.0),
+        (NOON - timedelta(minutes=60), 9000.0),
+    ):
         count(database, plugin_id, at=at, duration_ms=duration)
     count(database, plugin_id, version="0.9.0", cold_load=True, load_us=40_000, memory_bytes=99)
     count(database, plugin_id, cold_load=True, load_us=20_000, error_code="late", at=NOON)
@@ -291,7 +300,9 @@ def test_who_sees_which_plugins_and_whose_runs(database: DatabaseService) -> Non
     assert (idle["p50Ms"], idle["loadMs"], idle["lastError"], idle["errorRate"]) == (None, None, None, 0.0)
 
 
-def test_a_plugin_that_is_no_longer_shared_is_not_shown_to_those_who_ran_it(database: DatabaseService) -> None:
+def test_a_plugin_that_is_no_longer_shared_is_not_shown_to_those_who_ran_it(
+    database: DatabaseService,
+) -> None:
     plugin_id = put_plugin(database, "private")
     count(database, plugin_id, app_id=OTHER)
     assert summary(database, app_id=OTHER) == {}
@@ -343,7 +354,9 @@ def path(deployment: Deployment, replies: list[dict[str, Any]]) -> str:
     return f"/api/v1/plugins/{put_plugin(process.database(), app_id=app_id)}"
 
 
-def test_execute_answers_and_is_listed(deployment: Deployment, path: str, replies: list[dict[str, Any]]) -> None:
+def test_execute_answers_and_is_listed(
+    deployment: Deployment, path: str, replies: list[dict[str, Any]]
+) -> None:
     client = deployment.client
     good = client.post(f"{path}/execute", {"action": "send", "params": [1], "options": {"subject": "u1"}})
     assert (good.status, good.json["result"]) == (200, {"sent": True})
@@ -400,7 +413,9 @@ def test_one_idempotency_key_is_one_run(
         ({"options": {"configId": "0" * 26}}, 404),
     ],
 )
-def test_a_bad_call_runs_nothing(deployment: Deployment, path: str, body: dict[str, Any], status: int) -> None:
+def test_a_bad_call_runs_nothing(
+    deployment: Deployment, path: str, body: dict[str, Any], status: int
+) -> None:
     assert deployment.client.post(f"{path}/execute", body).status == status
     assert rows(process.database(), PluginExecution) == []
 

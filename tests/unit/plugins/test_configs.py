@@ -36,7 +36,11 @@ def no_box() -> SecretBox:
         ({"properties": {"a/b": SECRET, "c~d": SECRET}}, {"a/b": "1", "c~d": "2"}, ["/a~1b", "/c~0d"]),
         ({"properties": {"deep": {"properties": {"a": SECRET}}}}, {"deep": {"a": "1", "b": 2}}, ["/deep/a"]),
         ({"properties": {"all": {"items": SECRET}}}, {"all": ["1", "2"]}, ["/all/0", "/all/1"]),
-        ({"properties": {"t": {"prefixItems": [PLAIN, SECRET], "items": PLAIN}}}, {"t": ["1", "2", "3"]}, ["/t/1"]),
+        (
+            {"properties": {"t": {"prefixItems": [PLAIN, SECRET], "items": PLAIN}}},
+            {"t": ["1", "2", "3"]},
+            ["/t/1"],
+        ),
         ({"properties": {"t": {"contains": SECRET}}}, {"t": ["1"]}, ["/t/0"]),
         ({"patternProperties": {"_key$": SECRET}}, {"api_key": "1", "key_id": "2"}, ["/api_key"]),
         ({"properties": {"a": PLAIN}, "additionalProperties": SECRET}, {"a": "1", "b": "2"}, ["/b"]),

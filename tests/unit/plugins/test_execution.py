@@ -11,7 +11,7 @@ from chalicelib.core import guards
 from chalicelib.core.errors import HotplugError
 from chalicelib.core.instances import Heartbeat
 from chalicelib.events import execution as events
-from chalicelib.plugins import execution
+from chalicelib.plugins import execution, execution_log
 from chalicelib.plugins.models import PluginExecution
 from chalicelib.plugins.runtime import faults
 from tests.conftest import create_schema
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Any:
         database = create_schema(url)
         plugin_id = put_plugin(database)
 
-        def execute(reply: dict[str, Any]) -> execution.Execution:
+        def execute(reply: dict[str, Any]) -> execution_log.Execution:
             made = services(database, lambda event: reply)
             return execution.execute(made, Heartbeat(database), caller(), plugin_id, params={})
 
@@ -60,7 +60,7 @@ def test_every_kind_of_fault_has_a_status_and_an_outcome(run: Any, kind: Any) ->
     assert raised.value.status in (502, 503, 504)
     with run.database.reads() as session:
         [row] = session.query(PluginExecution).all()
-    assert row.outcome in execution.OUTCOMES[1:]
+    assert row.outcome in execution_log.OUTCOMES[1:]
 
 
 def test_the_message_of_an_internal_fault_stays_inside(run: Any) -> None:
@@ -75,7 +75,9 @@ def test_a_run_inside_a_unit_of_work_is_refused(run: Any) -> None:
         execution.execute(made, Heartbeat(run.database), caller(), "plugin_notifier_abc123", params={})
 
 
-def test_the_runtime_function_answers_a_malformed_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runtime_function_answers_a_malformed_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOTPLUG_LOCAL_CACHE_DIR", str(tmp_path))
     reply = events.handle({})
     assert (reply["ok"], reply["error"]["kind"]) == (False, "internal")

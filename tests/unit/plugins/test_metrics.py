@@ -46,7 +46,9 @@ def test_a_percentile_lies_in_the_bucket_of_the_true_one(durations: list[float],
     assert lower <= found <= BOUNDS_MS[bucket(true)]
 
 
-@pytest.mark.parametrize(("text", "minutes"), [("1m", 1), ("15m", 15), ("24h", 1440), ("7d", 10_080), ("30d", 43_200)])
+@pytest.mark.parametrize(
+    ("text", "minutes"), [("1m", 1), ("15m", 15), ("24h", 1440), ("7d", 10_080), ("30d", 43_200)]
+)
 def test_window(text: str, minutes: int) -> None:
     assert re.search(WINDOW_PATTERN, text)
     assert window_minutes(text) == minutes
