@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from chalicelib.api.request import Answer, Request
 from chalicelib.apps.models import App
 from chalicelib.core import audit, process
 from chalicelib.core.audit import AuditLog
+from chalicelib.core.instances import Instance
 from tests.http import Client, Deployment, deployed, hotplug, settings
 from tests.wire import WireProxy
 
@@ -397,6 +399,16 @@ def test_a_crash_is_500_that_says_nothing_but_the_id_that_finds_it_in_the_log(
         ".run",
     )
     assert "10.0.0.7" not in json.dumps(line)
+
+
+def test_an_instance_was_seen_when_its_invocation_began(probe: tuple[Probe, Client]) -> None:
+    # Its versions were read then: a change made meanwhile must not look as if it had been missed.
+    made, client = probe
+    handled = []
+    made.before = lambda: handled.append(datetime.now(UTC))
+    client.post("/api/v1/probe", {})
+    with process.database().reads() as session:
+        assert session.scalars(select(Instance.seen_at)).one() <= handled[0]
 
 
 def test_concurrent_requests_under_one_key_are_409(probe: tuple[Probe, Client]) -> None:
