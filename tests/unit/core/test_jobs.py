@@ -173,7 +173,9 @@ def test_a_server_that_is_away_ends_the_run_after_twenty_failures(runner: Runner
 
 def test_no_batch_begins_after_the_deadline(database: DatabaseService) -> None:
     done: list[str] = []
-    report = Runner(database, deadline_s=0, now=lambda: NOW).run(job_of(once(done, "a"), state={"after": "k"}))
+    report = Runner(database, deadline_s=0, now=lambda: NOW).run(
+        job_of(once(done, "a"), state={"after": "k"})
+    )
     assert (done, report["done"], report["left"]) == ([], 0, 1)
     row = run_row(database)
     assert row is not None

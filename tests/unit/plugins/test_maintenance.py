@@ -343,7 +343,7 @@ class Killed(BaseException):
     """What ends a process."""
 
 
-class killed_at:  # noqa: N801 - reads as a verb
+class killed_at:
     def __init__(self, fatal: str) -> None:
         self._fatal = fatal
 
