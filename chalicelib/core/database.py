@@ -9,44 +9,36 @@ and then write lose updates silently.
 from __future__ import annotations
 
 import random
-import ssl
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from sqlalchemy import DateTime, MetaData, String, Text, create_engine, event
+from sqlalchemy import DateTime, MetaData, String, Text, TextClause, create_engine, event
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from chalicelib.core import guards
+from chalicelib.core.connections import mysql_connect_args, tune
 from chalicelib.core.errors import Unavailable
+from chalicelib.core.server_errors import away as away
+from chalicelib.core.server_errors import is_disconnect as is_disconnect
+from chalicelib.core.server_errors import is_duplicate as is_duplicate
+from chalicelib.core.server_errors import is_lock_failure as is_lock_failure
 
-# A waiter on a row lock gives up well before the gateway's 29 s end the request without an answer.
-LOCK_WAIT_S = 5
-STATEMENT_TIMEOUT_S = 20
 UNIT_ATTEMPTS = 6
 # No attempt begins later than this: six lock timeouts in a row would outlast the request.
 UNIT_ATTEMPTS_END_S = 15
-# RDS Proxy pins the session behind a longer statement (its limit is 16 KB) until the client connection ends.
-PINNING_STATEMENT = 15_000
+_WRITING = re.compile(r"\s*(insert|update|delete|replace|truncate|load)\b", re.IGNORECASE)
 T = TypeVar("T")
-_DUPLICATE_CODE = 1062
-_DEADLOCK_CODES = frozenset({1205, 1213})
-# 1040, 1203: no connection left; 1053, 1927, 3169: shutdown, killed; 1290, 1836: the writer became a reader
-# in a failover; 2002..2055 and 4031: the connection is lost; 0: PyMySQL's word for a closed one.
-_GONE_CODES = frozenset(
-    {0, 1040, 1043, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1290, 1836, 1927}
-    | {2002, 2003, 2006, 2013, 2014, 2045, 2055, 3169, 4031}
-)
 
 # Identifiers and slugs compare byte for byte; people's text is searched with lower().
 MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -175,7 +167,8 @@ def _refuse_flush(_session: Reads, _context: Any, _instances: Any) -> None:
 
 
 def _refuse_writing(state: ORMExecuteState) -> None:
-    if state.is_insert or state.is_update or state.is_delete:
+    in_text = isinstance(state.statement, TextClause) and _WRITING.match(state.statement.text)
+    if in_text or state.is_insert or state.is_update or state.is_delete:
         raise RuntimeError("a read session does not write; open a unit of work")
 
 
@@ -240,13 +233,7 @@ class DatabaseService:
                 "connect_args": mysql_connect_args(self._url, connect_timeout, ca_file),
             }
         self.engine: Engine = create_engine(self._url, isolation_level="AUTOCOMMIT", **options)
-        event.listen(self.engine, "handle_error", _mark_gone)
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
-        else:
-            event.listen(self.engine, "connect", _bound_lock_waits)
-            event.listen(self.engine, "before_cursor_execute", _notice_pinning)
-            event.listen(self.engine, "checkin", _give_back_pinned)
+        tune(self.engine)
         self._units = self.engine.execution_options(hotplug_unit=True)
         if self.is_sqlite:
             event.listen(self._units, "begin", _begin_immediate)
@@ -407,106 +394,5 @@ def _translated() -> Iterator[None]:
         raise away(error) from error
 
 
-def mysql_connect_args(url: URL, connect_timeout: int, ca_file: str | None) -> dict[str, Any]:
-    """Return PyMySQL's arguments: bounded waits, and TLS by one context instead of one per connection (20-35
-    ms)."""
-    arguments: dict[str, Any] = {
-        "charset": "utf8mb4",
-        "connect_timeout": connect_timeout,
-        "read_timeout": STATEMENT_TIMEOUT_S,
-        "write_timeout": STATEMENT_TIMEOUT_S,
-    }
-    if ca_file is None and url.host in ("127.0.0.1", "localhost", "::1"):
-        arguments["ssl_disabled"] = True
-    else:
-        arguments["ssl"] = _tls_context(ca_file)
-    return arguments
-
-
-@lru_cache(maxsize=4)
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
-
-
-def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    cursor = dbapi_connection.cursor()
-    # busy_timeout first: the switch to WAL waits for other processes that make it at the same time.
-    # WAL: readers are not blocked by the writer. FULL: an acknowledged commit survives a power cut.
-    for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _bound_lock_waits(dbapi_connection: Any, _record: Any) -> None:
-    # Looked at before it is set: SET pins an RDS Proxy session, and there the parameter group sets the bound.
-    with dbapi_connection.cursor() as cursor:
-        cursor.execute("SELECT @@innodb_lock_wait_timeout")
-        if cursor.fetchone()[0] > LOCK_WAIT_S:
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout={LOCK_WAIT_S}")
-
-
-def _notice_pinning(
-    connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
-) -> None:
-    # PyMySQL writes the parameters into the statement.
-    if len(statement) + _length(parameters) > PINNING_STATEMENT:
-        connection.info["pinned"] = True
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(_length(item) for item in value.values())
-    return sum(_length(item) for item in value) if isinstance(value, list | tuple) else 8
-
-
-def _give_back_pinned(_dbapi_connection: Any, record: Any) -> None:
-    if record.info.pop("pinned", False):
-        record.invalidate()
-
-
-def _mark_gone(context: ExceptionContext) -> None:
-    # SQLAlchemy's own list lacks failovers and shutdowns; a connection that is marked is not returned to the
-    # pool.
-    arguments = context.original_exception.args
-    if arguments and isinstance(arguments[0], int) and arguments[0] in _GONE_CODES:
-        context.is_disconnect = True
-
-
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def server_code(error: BaseException) -> int | None:
-    """Return the server's error number, None where the error carries none (SQLite)."""
-    arguments = getattr(error, "orig", error).args
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
-
-
-def is_lock_failure(error: DBAPIError) -> bool:
-    """True for a deadlock (1213), a lock timeout (1205) or a busy SQLite: the whole unit may run again."""
-    return server_code(error) in _DEADLOCK_CODES or "database is locked" in str(error.orig)
-
-
-def is_duplicate(error: DBAPIError) -> bool:
-    """True where a unique key refused a row that another writer inserted first; not for other constraints."""
-    return server_code(error) == _DUPLICATE_CODE or "UNIQUE constraint failed" in str(error.orig)
-
-
-def is_disconnect(error: BaseException) -> bool:
-    """True where the server is away rather than the statement wrong."""
-    if isinstance(error, DisconnectionError):
-        return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    # SQLAlchemy does not wrap what the driver raises while an isolation level is set.
-    from_driver = isinstance(error, DBAPIError) or type(error).__module__.startswith("pymysql.")
-    if from_driver and server_code(error) in _GONE_CODES:
-        return True
-    return isinstance(error, OperationalError) and "unable to open database file" in str(error.orig)
-
-
-def away(error: BaseException) -> Unavailable:
-    """Return the 503 for a database that cannot be reached; its text never shows the server's."""
-    return Unavailable("The database cannot be reached.", code="database.away", retry_after=2)

@@ -18,8 +18,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from chalicelib.core.database import Base, DatabaseService, Result, mysql_connect_args, server_code
+from chalicelib.core.connections import mysql_connect_args
+from chalicelib.core.database import Base, DatabaseService, Result
 from chalicelib.core.errors import HotplugError
+from chalicelib.core.server_errors import server_code
 
 TABLE_EXISTS, NO_DATABASE = 1050, 1049
 COLLATION = "utf8mb4_bin"

@@ -28,7 +28,8 @@ import chalicelib.core.leases
 import chalicelib.core.secret_box
 import chalicelib.plugins.models
 from chalicelib.core import cache_log
-from chalicelib.core.database import Base, DatabaseService, Unit, is_lock_failure, mysql_connect_args
+from chalicelib.core.connections import mysql_connect_args
+from chalicelib.core.database import Base, DatabaseService, Unit, is_lock_failure
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.table_check import SchemaMismatch, check_table, create_database
 from chalicelib.plugins.models import PluginGraph

@@ -19,8 +19,8 @@ from chalicelib.apps.models import App, AppCredential, AppSource
 from chalicelib.core import guards
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheVersion
+from chalicelib.core.connections import PINNING_STATEMENT
 from chalicelib.core.database import (
-    PINNING_STATEMENT,
     UNIT_ATTEMPTS,
     CommitUnknown,
     DatabaseService,

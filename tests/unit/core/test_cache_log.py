@@ -223,6 +223,8 @@ def test_a_read_session_does_not_write(apps: DatabaseService) -> None:
     with pytest.raises(RuntimeError, match="does not write"), apps.reads() as session:
         session.execute(update(App).values(name="unseen"))
     with pytest.raises(RuntimeError, match="does not write"), apps.reads() as session:
+        session.execute(text("UPDATE app SET name = 'unseen'"))
+    with pytest.raises(RuntimeError, match="does not write"), apps.reads() as session:
         session.add(app(3))
         session.flush()
     with apps.reads() as session:

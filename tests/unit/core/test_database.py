@@ -10,9 +10,9 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from chalicelib.core.connections import STATEMENT_TIMEOUT_S, mysql_connect_args
 from chalicelib.core.database import (
     MEDIUM_TEXT,
-    STATEMENT_TIMEOUT_S,
     DatabaseService,
     JsonDocument,
     UtcDateTime,
@@ -20,7 +20,6 @@ from chalicelib.core.database import (
     is_disconnect,
     is_duplicate,
     is_lock_failure,
-    mysql_connect_args,
 )
 
 
