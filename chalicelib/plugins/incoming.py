@@ -40,7 +40,11 @@ from chalicelib.plugins.models import PluginInstall
 from chalicelib.plugins.registration import Artifact, Registered, Registration
 from chalicelib.plugins.services import Services
 
-STEPS = declare("incoming", ("adopt", "claim", "download", "reject", "delete_incoming"))
+STEPS = declare(
+    "incoming", ("adopt", "claim", "download", "progress", "reject", "release", "delete_incoming")
+)
+# The steps that may take long, and so are shown to the publisher while they last.
+_SHOWN = ("check", "compile", "load")
 # Whose fault it is decides how a task ends: these are the package's or the publisher's.
 _REJECTIONS = (Conflict, Forbidden, Invalid, NotFound, TooLarge)
 
@@ -172,14 +176,14 @@ class _Work:
             path = Path(folder, "package.zip")
             download = self._download(path)
             self._compare(download)
-            self._reach("check")
             terms = Terms(
                 target=self._task.plugin_id,
                 updates=self._task.source == "s3",
                 allow_downgrade=bool(self._task.allow_downgrade),
             )
             artifact = Artifact(path, download.sha256, download.size, self._task.source, self._place)
-            Registration(self._services, caller, artifact, terms).run(self._services.database.run, self._end)
+            registration = Registration(self._services, caller, artifact, terms, watch=self._show)
+            registration.run(self._services.database.run, self._end)
         return "registered"
 
     def _caller(self) -> Caller:
@@ -214,19 +218,22 @@ class _Work:
             raise Invalid("The upload is not what was declared.", code="upload.differs", errors=problems)
 
     def _place(self, key: str) -> str:
-        self._reach("place")
         return self._services.storage.copy(self._incoming.key, self._incoming.version_id, key)
 
     def _end(self, session: Unit, registered: Registered) -> None:
         self._timings["totalMs"] = round((time.perf_counter() - self._began) * 1000, 1)
         installs.finish(session, self._task.install_id, self._owner, registered, self._timings)
 
-    def _reach(self, name: str) -> None:
+    def _show(self, name: str) -> None:
+        if name not in _SHOWN:
+            return
+        step("incoming", "progress")
         self._services.database.run(
             lambda session: installs.progress(session, self._task.install_id, self._owner, name, self._timings)
         )
 
     def _release(self, code: str, detail: str) -> None:
+        step("incoming", "release")
         self._services.database.run(
             lambda session: installs.release(session, self._task.install_id, self._owner, code, detail)
         )

@@ -88,6 +88,7 @@ def disable(
     errors.Conflict
         With `dependents`, unless `cascade`.
     """
+    step("lifecycle", "commit")
     graph.lock(session)
     plugin = catalog.owned(session, caller, plugin_id, lock=True)
     check_if_match(if_match, rendering.detail(plugin))
@@ -157,6 +158,7 @@ def uninstall(
     errors.Conflict
         With `dependents`, unless `cascade`.
     """
+    step("lifecycle", "commit")
     graph.lock(session)
     plugin = catalog.owned(session, caller, plugin_id, lock=True)
     before = rendering.detail(plugin)
@@ -177,6 +179,7 @@ def share(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, v
     errors.Conflict
         Taking back what enabled plugins of other apps need.
     """
+    step("lifecycle", "commit")
     graph.lock(session)
     plugin = catalog.owned(session, caller, plugin_id, lock=True)
     check_if_match(if_match, rendering.detail(plugin))
@@ -202,6 +205,7 @@ def grant(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, h
 
     A host may be granted before a version that asks for it arrives.
     """
+    step("lifecycle", "commit")
     graph.lock(session)
     plugin = catalog.owned(session, caller, plugin_id, lock=True)
     check_if_match(if_match, rendering.detail(plugin))

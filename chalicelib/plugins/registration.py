@@ -39,6 +39,7 @@ _ATTEMPTS = 4
 
 Commit = Callable[[Callable[[Unit], Any]], Any]
 Place = Callable[[str], str]
+Watch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Registration:
         The package as already read from `artifact.path`, None to read it here.
     if_match
         The entity tag that the plugin of an update must still have.
+    watch
+        Told of each step before it begins.
     """
 
     def __init__(
@@ -121,14 +124,16 @@ class Registration:
         package: Package | None = None,
         *,
         if_match: str | None = None,
+        watch: Watch = lambda name: None,
     ) -> None:
         self._if_match = if_match
+        self._watch = watch
         self._services = services
         self._caller = caller
         self._artifact = artifact
         self._terms = terms
         if package is None:
-            step("register", "check")
+            self._step("check")
             package = read_package(artifact.path, platform_version=VERSION)
         self._package = package
         self._manifest = package.manifest
@@ -167,6 +172,10 @@ class Registration:
                 raise
             operation.note(pluginId=plan.plugin_id, act=plan.act.value)
             return outcome
+
+    def _step(self, name: str) -> None:
+        self._watch(name)
+        step("register", name)
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
@@ -218,7 +227,7 @@ class Registration:
             return _Stored(None, generation)
         version = plan.version or self._build_version(plan.plugin_id)
         if plan.plugin is not None and plan.plugin.is_enabled == ENABLED:
-            step("register", "load")
+            self._step("load")
             self._smoke_load(plan.plugin, version)
         return _Stored(version, generation)
 
@@ -252,7 +261,7 @@ class Registration:
         if self._manifest.runtime == "wasm":
             self._compile(version)
         version.s3_path = f"plugins/{plugin_id}/{number}/{plugin_id}_{number}.zip"
-        step("register", "place")
+        self._step("place")
         version.s3_version = self._artifact.place(version.s3_path)
         self._placed.append((version.s3_path, version.s3_version))
         telemetry.event("plugin.stored", pluginId=plugin_id, version=number, key=version.s3_path)
@@ -262,14 +271,14 @@ class Registration:
         """Compile once and for all; the module's key is its content, and the version row names its VersionId."""
         from chalicelib.plugins.runtime.compile import engine_id
 
-        step("register", "compile")
+        self._step("compile")
         digest, compiled = compile_entry_point(self._artifact.path, self._manifest.entry_point)
         version.wasm_sha256 = digest
         version.compiled_engine = engine_id()
         version.compiled_path = f"compiled/{digest}/{version.compiled_engine}.cwasm"
         version.compiled_sha256 = hashlib.sha256(compiled).hexdigest()
         version.compiled_size = len(compiled)
-        step("register", "store_compiled")
+        self._step("store_compiled")
         version.compiled_version = self._services.storage.upload(
             version.compiled_path, compiled, sha256=version.compiled_sha256
         )
@@ -291,7 +300,7 @@ class Registration:
             return also(session, self._write(session, plan, stored))
 
         for _ in range(_ATTEMPTS):
-            step("register", "commit")
+            self._step("commit")
             try:
                 return commit(work)
             except IntegrityError as error:
