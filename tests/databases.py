@@ -134,7 +134,7 @@ def drop_database(url: URL) -> None:
             cursor.execute(f"DROP DATABASE {url.database}")
 
 
-def _connect(url: URL) -> pymysql.connections.Connection:  # type: ignore[type-arg]
+def _connect(url: URL) -> pymysql.connections.Connection:
     return pymysql.connect(
         host=url.host or "127.0.0.1",
         port=url.port or 3306,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -72,7 +73,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes]] | None = None,
         form: Mapping[str, str] | None = None,
-        credential: str | None = ...,  # type: ignore[assignment]
+        credential: str | EllipsisType | None = ...,
         content: bytes | None = None,
         timeout_s: float = 29,
     ) -> Response:

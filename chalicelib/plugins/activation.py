@@ -24,7 +24,9 @@ from chalicelib.plugins.models import (
 )
 
 
-def create(session: Session, caller: Caller, version: PluginVersion, manifest: Manifest, source: str) -> Plugin:
+def create(
+    session: Session, caller: Caller, version: PluginVersion, manifest: Manifest, source: str
+) -> Plugin:
     """Add the registration of a new plugin, disabled, with `version` active."""
     plugin = Plugin(
         plugin_id=version.plugin_id,
@@ -61,7 +63,11 @@ def activate(
     schema_before, version_before = plugin.config_schema, plugin.version
     _copy(plugin, version, manifest)
     plugin.generation += 1
-    if action == "rollback" and schema_before != manifest.config_schema and version.config_snapshot is not None:
+    if (
+        action == "rollback"
+        and schema_before != manifest.config_schema
+        and version.config_snapshot is not None
+    ):
         configs.restore(session, plugin.plugin_id, version.config_snapshot)
     graph.record(session, plugin.plugin_id, manifest.dependencies)
     note(session, caller, plugin, action, version.version, from_version=version_before)
@@ -121,7 +127,8 @@ def check_granted(plugin: Plugin, manifest: Manifest) -> None:
             "The plugin asks for network access that no admin has granted.",
             code="plugin.grant_needed",
             errors=[
-                Violation("/permissions/network", "grant.network", f"{host} is not granted") for host in missing
+                Violation("/permissions/network", "grant.network", f"{host} is not granted")
+                for host in missing
             ],
         )
 

@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core import secret_box
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.errors import Invalid, NotFound, Violation
+from chalicelib.core.errors import Conflict, Invalid, NotFound, Violation
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.plugins import config_crypto
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.models import PluginConfig
+from chalicelib.plugins.models import Plugin, PluginConfig
 
 GLOBAL, APP, USER = "global", "app", "user"
 # From the widest to the narrowest.
@@ -43,6 +43,15 @@ class _Layer:
     app_id: int
     config_id: str
     items: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The configs that apply, the widest scope first, and the plugin's generation right after they were read (None:
+    it was gone)."""
+
+    layers: tuple[_Layer, ...]
+    generation: str | None
 
 
 def resolve(
@@ -72,9 +81,11 @@ def resolve(
         `config.not_found`: no such config of this app, nor a global one.
     errors.Invalid
         `config.incomplete`: what is in force does not satisfy the configSchema.
+    errors.Conflict
+        `plugin.changed`: `found` is over, and the configs are of a later state. The cache is refreshed by then.
     """
     config: dict[str, Any] = copy.deepcopy(found.resource["defaultConfig"] or {})
-    for layer in _layers(cache, found.plugin_id, app_id, subject, config_id):
+    for layer in _layers_of(cache, found, app_id, subject, config_id):
         place = (found.plugin_id, layer.config_id)
         config.update(config_crypto.revealed(layer.items, place, box_of(database, cache, layer.app_id)))
     _check_complete(cache, found, config, (app_id, subject, config_id))
@@ -95,12 +106,24 @@ def _check_complete(
     cache.put(name, True, [("plugins", found.plugin_id)], stamp)
 
 
-def _layers(
-    cache: HotCache, plugin_id: str, app_id: int, subject: str | None, config_id: str | None
+def _layers_of(
+    cache: HotCache, found: Registration, app_id: int, subject: str | None, config_id: str | None
 ) -> tuple[_Layer, ...]:
-    """Return the configs that apply, the widest scope first."""
+    """Return the configs that apply to this very state of the plugin: a new config was made for the version that is
+    active now, and must not reach the one before it."""
+    stored = _stored(cache, found.plugin_id, app_id, subject, config_id)
+    if stored.generation != found.resource["generation"]:
+        cache.refresh()
+        stored = _stored(cache, found.plugin_id, app_id, subject, config_id)
+    if stored.generation != found.resource["generation"]:
+        raise Conflict("The plugin was changed meanwhile; try again.", code="plugin.changed", retry_after=1)
+    return stored.layers
 
-    def read(session: Session) -> tuple[tuple[_Layer, ...] | None, list[Dependency]]:
+
+def _stored(
+    cache: HotCache, plugin_id: str, app_id: int, subject: str | None, config_id: str | None
+) -> _Stored:
+    def read(session: Session) -> tuple[_Stored | None, list[Dependency]]:
         named = None
         if config_id is not None:
             named = one(session, app_id, plugin_id, config_id)

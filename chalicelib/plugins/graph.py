@@ -32,7 +32,9 @@ class Need:
 
 def lock(session: Session) -> None:
     """Take the graph's lock, first of all locks: "enable A" and "disable B, which A needs" must not pass."""
-    session.execute(update(PluginGraph).where(PluginGraph.id == _THE_GRAPH).values(changes=PluginGraph.changes + 1))
+    session.execute(
+        update(PluginGraph).where(PluginGraph.id == _THE_GRAPH).values(changes=PluginGraph.changes + 1)
+    )
 
 
 def record(session: Session, plugin_id: str, dependencies: Iterable[Dependency]) -> None:
@@ -103,7 +105,9 @@ def _path_to(session: Session, start: Plugin, name: str) -> list[str]:
         if plugin.plugin_id in seen:
             continue
         seen.add(plugin.plugin_id)
-        needs = session.scalars(select(PluginDependency.name).where(PluginDependency.plugin_id == plugin.plugin_id))
+        needs = session.scalars(
+            select(PluginDependency.name).where(PluginDependency.plugin_id == plugin.plugin_id)
+        )
         for needed in needs.all():
             found = provider(session, plugin.app_id, needed)
             if found is not None:
@@ -116,7 +120,9 @@ def dependents(session: Session, plugin: Plugin) -> list[Need]:
     rows = session.execute(
         select(Plugin, PluginDependency.range)
         .join(PluginDependency, PluginDependency.plugin_id == Plugin.plugin_id)
-        .where(PluginDependency.name == plugin.name, PluginDependency.optional == 0, Plugin.is_enabled == ENABLED)
+        .where(
+            PluginDependency.name == plugin.name, PluginDependency.optional == 0, Plugin.is_enabled == ENABLED
+        )
         .order_by(Plugin.id)
     ).all()
     found = []

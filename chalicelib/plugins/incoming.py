@@ -229,7 +229,9 @@ class _Work:
             return
         step("incoming", "progress")
         self._services.database.run(
-            lambda session: installs.progress(session, self._task.install_id, self._owner, name, self._timings)
+            lambda session: installs.progress(
+                session, self._task.install_id, self._owner, name, self._timings
+            )
         )
 
     def _release(self, code: str, detail: str) -> None:
@@ -264,9 +266,7 @@ def give_up(services: Services, key: str, version_id: str | None, reason: str) -
     """
     version = version_id or ""
     return services.database.run(
-        lambda session: installs.fail(
-            session, key, version, "install.gave_up", reason, datetime.now(UTC)
-        )
+        lambda session: installs.fail(session, key, version, "install.gave_up", reason, datetime.now(UTC))
     )
 
 

@@ -173,7 +173,9 @@ def retry(session: Session, caller: Caller, install_id: str) -> dict[str, Any]:
     """
     task = find(session, caller, install_id, lock=True)
     if task.state != FAILED:
-        raise Conflict(f"The install is {task.state}; only a failed one is retried.", code="install.not_failed")
+        raise Conflict(
+            f"The install is {task.state}; only a failed one is retried.", code="install.not_failed"
+        )
     task.state = VERIFYING
     task.step, task.progress = "queued", 0
     task.errors, task.error_code = [], None
@@ -249,7 +251,9 @@ def progress(session: Session, install_id: str, owner: str, step: str, timings: 
     task.timings = dict(timings)
 
 
-def finish(session: Session, install_id: str, owner: str, registered: Registered, timings: dict[str, float]) -> None:
+def finish(
+    session: Session, install_id: str, owner: str, registered: Registered, timings: dict[str, float]
+) -> None:
     """End a task in the very transaction that registers its package."""
     task = held(session, install_id, owner)
     task.result_plugin_id, task.result_version = registered.plugin_id, registered.version

@@ -146,9 +146,7 @@ def rollback(
     return write(work)
 
 
-def uninstall(
-    session: Unit, caller: Caller, plugin_id: str, if_match: str | None, *, cascade: bool
-) -> None:
+def uninstall(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, *, cascade: bool) -> None:
     """Remove a plugin for every reader at once; the sweep deletes its objects and rows.
 
     With `cascade` whatever needs it is disabled, not removed: that can be undone.
@@ -171,7 +169,9 @@ def uninstall(
     session.delete(plugin)
 
 
-def share(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, visibility: str) -> dict[str, Any]:
+def share(
+    session: Unit, caller: Caller, plugin_id: str, if_match: str | None, visibility: str
+) -> dict[str, Any]:
     """Set who sees a plugin.
 
     Raises
@@ -200,7 +200,9 @@ def share(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, v
     return _changed(session, caller, plugin, "share", set_visibility)
 
 
-def grant(session: Unit, caller: Caller, plugin_id: str, if_match: str | None, hosts: list[str]) -> dict[str, Any]:
+def grant(
+    session: Unit, caller: Caller, plugin_id: str, if_match: str | None, hosts: list[str]
+) -> dict[str, Any]:
     """Set which hosts a plugin may reach; taking one away disables a plugin that asks for it.
 
     A host may be granted before a version that asks for it arrives.
@@ -243,7 +245,9 @@ def _changed(
     return _audited(session, caller, plugin, f"plugin.{action}", before)
 
 
-def _audited(session: Unit, caller: Caller, plugin: Plugin, action: str, before: dict[str, Any]) -> dict[str, Any]:
+def _audited(
+    session: Unit, caller: Caller, plugin: Plugin, action: str, before: dict[str, Any]
+) -> dict[str, Any]:
     session.flush()
     after = rendering.detail(plugin)
     audit.record(session, caller, action, "plugin", plugin.plugin_id, before=before, after=after)
@@ -268,7 +272,8 @@ def _release_dependents(session: Unit, caller: Caller, plugin: Plugin, *, cascad
         # A publisher must not switch off what belongs to another tenant.
         graph.refuse_dependents(session, plugin)
         raise Conflict(
-            f"{len(elsewhere)} plugin(s) of other apps need this one indirectly.", code="plugin.has_dependents"
+            f"{len(elsewhere)} plugin(s) of other apps need this one indirectly.",
+            code="plugin.has_dependents",
         )
     for row in reversed(found):
         _changed(session, caller, row, "disable", _status(DISABLED))
@@ -355,5 +360,3 @@ def _verify_stored(services: Services, version: PluginVersion) -> None:
     if found != version.checksum:
         telemetry.event("plugin.stored_object_differs", pluginId=version.plugin_id, version=version.version)
         raise Conflict("The stored package is not what was registered.", code="plugin.artifact_damaged")
-
-

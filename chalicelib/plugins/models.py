@@ -20,7 +20,13 @@ UNREGISTERED, REGISTERING, REGISTERED, REGISTER_FAILED = 0, 1, 2, 3
 
 # The states of an install task; the last four are terminal but for `failed`, which may be retried.
 AWAITING_UPLOAD, VERIFYING = "awaiting_upload", "verifying"
-TASK_REGISTERED, REJECTED, FAILED, CANCELLED, EXPIRED = "registered", "rejected", "failed", "cancelled", "expired"
+TASK_REGISTERED, REJECTED, FAILED, CANCELLED, EXPIRED = (
+    "registered",
+    "rejected",
+    "failed",
+    "cancelled",
+    "expired",
+)
 TERMINAL = (TASK_REGISTERED, REJECTED, FAILED, CANCELLED, EXPIRED)
 
 

@@ -16,7 +16,9 @@ def owned_by_app(session: Session, app_id: int) -> list[str]:
     found = []
     if session.scalars(select(Plugin.id).where(Plugin.app_id == app_id).limit(1)).first() is not None:
         found.append("plugins")
-    running = select(PluginInstall.id).where(PluginInstall.app_id == app_id, PluginInstall.state.not_in(TERMINAL))
+    running = select(PluginInstall.id).where(
+        PluginInstall.app_id == app_id, PluginInstall.state.not_in(TERMINAL)
+    )
     if session.scalars(running.limit(1)).first() is not None:
         found.append("installs")
     removals = select(PluginRemoval.plugin_id).where(PluginRemoval.app_id == app_id)

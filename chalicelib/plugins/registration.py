@@ -156,7 +156,11 @@ class Registration:
         errors.Unavailable
             Ours; the same call may be repeated.
         """
-        fields = {"app": self._caller.alias_id, "source": self._artifact.source, "plugin": self._manifest.name}
+        fields = {
+            "app": self._caller.alias_id,
+            "source": self._artifact.source,
+            "plugin": self._manifest.name,
+        }
         with telemetry.operation("plugin.install", **fields, version=self._manifest.version) as operation:
             with operation.phase("plan"), self._services.database.reads() as session:
                 plan = self._plan(session, lock=False)
@@ -315,13 +319,13 @@ class Registration:
         graph.lock(session)
         now = self._plan(session, lock=True)
         if now.plugin is not None and now.act is Act.NOTHING:
-            return Registered(
-                now.plugin.plugin_id, now.plugin.version, now.act, rendering.detail(now.plugin)
-            )
+            return Registered(now.plugin.plugin_id, now.plugin.version, now.act, rendering.detail(now.plugin))
         generation = now.plugin.generation if now.plugin else None
         if stored.version is None or generation != stored.generation:
             # Loaded and placed for another state of the plugin than the one that is locked now.
-            raise Conflict("The plugin was changed meanwhile; try again.", code="plugin.changed", retry_after=1)
+            raise Conflict(
+                "The plugin was changed meanwhile; try again.", code="plugin.changed", retry_after=1
+            )
         version = now.version or stored.version
         if now.version is None:
             # A unit that runs again after a deadlock needs a row of its own.

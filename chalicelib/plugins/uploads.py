@@ -130,7 +130,9 @@ def _hand_over(services: Services, order: Order, filename: str, content: bytes, 
     step("upload", "put")
     services.storage.upload(task.object_key, content, sha256=checksum)
     step("upload", "answer")
-    return write(lambda session: Opened(task.install_id, installs.show(session, order.caller, task.install_id)))
+    return write(
+        lambda session: Opened(task.install_id, installs.show(session, order.caller, task.install_id))
+    )
 
 
 def _open(services: Services, order: Order, filename: str, size: int, sha256: str) -> PluginInstall:

@@ -178,10 +178,14 @@ class Runtime:
         if known is None or known == self._known:
             return
         version, epoch = known
+        if epoch == cache.epoch and cache.version < version:
+            # Several functions invoke at once and this one was overtaken. Nothing that is loaded is wrong for it, and
+            # what it loads may be over already: going back makes the next invocation drop it.
+            return
         missed = {key for number, key in cache.changes if number > version}
         newest = max((number for number, _ in cache.changes), default=version)
         oldest = min((number for number, _ in cache.changes), default=cache.version + 1)
-        complete = epoch == cache.epoch and version < cache.version <= newest and oldest <= version + 1
+        complete = epoch == cache.epoch and cache.version <= newest and oldest <= version + 1
         if not complete or EVERYTHING in missed:
             self._drop(list(self._loaded))
         else:
