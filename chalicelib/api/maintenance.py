@@ -12,7 +12,7 @@ from chalicelib.api.request import Answer, Request
 from chalicelib.core import audit
 from chalicelib.core.errors import NotFound
 from chalicelib.core.jobs import Runner, describe_jobs, utc_now
-from chalicelib.events.schedules import jobs
+from chalicelib.maintenance.service import jobs
 
 blueprint = Blueprint(__name__)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -157,10 +158,14 @@ class _Work:
         except (LeaseHeld, Settled):
             raise
         except _REJECTIONS as error:
+            if error.retry_after is not None:
+                self._release(error.code, error.detail)
+                raise
             step("incoming", "reject")
             self._finish_rejected(error)
             outcome = "rejected"
         except HotplugError as error:
+            # Ours, or a race that was lost: the next delivery finds out.
             self._release(error.code, error.detail)
             raise
         except Exception:
@@ -277,7 +282,11 @@ def announcement(bucket: str, key: str, version_id: str) -> dict[str, Any]:
             {
                 "eventSource": "aws:s3",
                 "eventName": "ObjectCreated:Hotplug",
-                "s3": {"bucket": {"name": bucket}, "object": {"key": key, "versionId": version_id}},
+                # As S3 does: whoever reads the event decodes the key.
+                "s3": {
+                    "bucket": {"name": bucket},
+                    "object": {"key": quote_plus(key), "versionId": version_id},
+                },
             }
         ]
     }

@@ -18,6 +18,7 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.jobs import Action, Job, JobRun, Plan, Runner
 from chalicelib.events import schedules
+from chalicelib.maintenance import service
 from chalicelib.plugins import graph, incoming
 from chalicelib.plugins.maintenance import retention
 from chalicelib.plugins.maintenance.catalog import plugin_jobs
@@ -167,7 +168,7 @@ def test_the_schedules_of_the_application_name_jobs_that_exist(deployment: Deplo
     called = re.findall(r"schedules\.run\(([^)]*)\)", source)
     named = {name for call in called for name in re.findall(r'"(\w+)"', call)}
     assert len(called) == 5
-    assert named <= set(schedules.jobs())
+    assert named <= set(service.jobs())
     assert set(schedules.run(*sorted(named))) == named
     assert {row.job for row in rows(JobRun)} == named
 

@@ -21,8 +21,10 @@ ALLOWED = {
     "agents": {"core", "apps", "tools", "plugins"},
     "flows": {"core", "apps", "tools", "plugins", "agents"},
     "mcp": {"core", "apps", "tools", "plugins", "flows"},
-    "events": {"core", *DOMAINS},
-    "api": {"core", *DOMAINS},
+    # Composes the scheduled jobs of all domains for both edges.
+    "maintenance": {"core", *DOMAINS},
+    "events": {"core", "maintenance", *DOMAINS},
+    "api": {"core", "maintenance", *DOMAINS},
 }
 # Costly to import (facts: 35 to 600 ms each): only inside the function that uses them.
 HEAVY = {
