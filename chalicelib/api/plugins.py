@@ -176,7 +176,7 @@ def put_grants(request: Request) -> Answer:
 def list_versions(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     with request.reads() as session:
-        return catalog.list_versions(session, found, request.page())
+        return catalog.list_versions(session, request.caller, found, request.page())
 
 
 @endpoint(
@@ -186,7 +186,7 @@ def list_versions(request: Request) -> dict[str, Any]:
 def get_version(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     with request.reads() as session:
-        return catalog.get_version(session, found, request.path["version"])
+        return catalog.get_version(session, request.caller, found, request.path["version"])
 
 
 @endpoint(
@@ -196,7 +196,7 @@ def get_version(request: Request) -> dict[str, Any]:
 def list_history(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     with request.reads() as session:
-        return catalog.list_history(session, found, request.page())
+        return catalog.list_history(session, request.caller, found, request.page())
 
 
 @endpoint(

@@ -166,11 +166,12 @@ def list_plugins(
     return list_page(session, query, page, [Plugin.id], rendering.summary)
 
 
-def list_versions(session: Session, found: Registration, page: Page) -> dict[str, Any]:
+def list_versions(session: Session, caller: Caller, found: Registration, page: Page) -> dict[str, Any]:
     """Return a page of a plugin's versions, newest first."""
+    own = found.app_id == caller.app_id
     query = select(PluginVersion).where(PluginVersion.plugin_id == found.plugin_id)
     return list_page(
-        session, query, page, [PluginVersion.id], lambda row: rendering.version(row, found.version)
+        session, query, page, [PluginVersion.id], lambda row: rendering.version(row, found.version, own=own)
     )
 
 
@@ -194,12 +195,19 @@ def read_version(session: Session, found: Registration, version: str) -> PluginV
     return row
 
 
-def get_version(session: Session, found: Registration, version: str) -> dict[str, Any]:
+def get_version(session: Session, caller: Caller, found: Registration, version: str) -> dict[str, Any]:
     """Return the resource of one version of a plugin."""
-    return rendering.version(read_version(session, found, version), found.version)
+    own = found.app_id == caller.app_id
+    return rendering.version(read_version(session, found, version), found.version, own=own)
 
 
-def list_history(session: Session, found: Registration, page: Page) -> dict[str, Any]:
-    """Return a page of what was done to a plugin, newest first."""
+def list_history(session: Session, caller: Caller, found: Registration, page: Page) -> dict[str, Any]:
+    """Return a page of what was done to a plugin, newest first.
+
+    Other tenants of a shared plugin see what became of it, not by whom, nor how its owner configures it.
+    """
+    own = found.app_id == caller.app_id
     query = select(PluginHistory).where(PluginHistory.plugin_id == found.plugin_id)
-    return list_page(session, query, page, [PluginHistory.id], rendering.history)
+    if not own:
+        query = query.where(PluginHistory.action != "config")
+    return list_page(session, query, page, [PluginHistory.id], lambda row: rendering.history(row, own=own))

@@ -43,8 +43,12 @@ class Draft:
     before: Any = None
 
 
-def rendered(row: PluginConfig, schema: Any) -> dict[str, Any]:
-    """Return a config as it leaves the service; `schema` is the plugin's present configSchema."""
+def rendered(row: PluginConfig, schema: Any, reader: Caller) -> dict[str, Any]:
+    """Return a config as it leaves the service; `schema` is the plugin's present configSchema.
+
+    A global config of a shared plugin is read by other tenants, who are not shown whose credential wrote it.
+    """
+    author = row.created_by if row.app_id == reader.app_id else None
     return {
         "configId": row.config_id,
         "pluginId": row.plugin_id,
@@ -53,7 +57,7 @@ def rendered(row: PluginConfig, schema: Any) -> dict[str, Any]:
         "subject": row.scope_id.partition(":")[2] if row.scope == USER else None,
         "isDefault": bool(row.is_default),
         "configItems": config_crypto.masked(row.config_items, schema),
-        "createdBy": None if row.created_by is None else str(row.created_by),
+        "createdBy": None if author is None else str(author),
         "createTime": timestamp(row.create_time),
         "updateTime": timestamp(row.update_time),
     }
@@ -69,7 +73,7 @@ def read(session: Session, caller: Caller, found: Registration, config_id: str) 
     row = configs.one(session, caller.app_id, found.plugin_id, config_id)
     if row is None:
         raise not_found()
-    return rendered(row, schema_of(found))
+    return rendered(row, schema_of(found), caller)
 
 
 def list_configs(
@@ -92,7 +96,7 @@ def list_configs(
             PluginConfig.scope == USER, PluginConfig.scope_id == scope_id(USER, caller.app_id, subject)
         )
     schema = schema_of(found)
-    return list_page(session, query, page, [PluginConfig.id], lambda row: rendered(row, schema))
+    return list_page(session, query, page, [PluginConfig.id], lambda row: rendered(row, schema, caller))
 
 
 # -- writing: a draft, then a unit of work --------------------------------------------------------------------------
@@ -236,7 +240,7 @@ def replace(session: Unit, caller: Caller, draft: Draft, if_match: str | None) -
     row = configs.one(session, caller.app_id, draft.plugin_id, draft.config_id, lock=True)
     if row is None:
         raise not_found()
-    before = rendered(row, plugin.config_schema)
+    before = rendered(row, plugin.config_schema, caller)
     check_if_match(if_match, before)
     if row.config_items["secrets"] != draft.before["secrets"]:
         raise Conflict("The config was changed meanwhile; try again.", code="config.changed", retry_after=1)
@@ -262,7 +266,7 @@ def delete(session: Unit, caller: Caller, found: Registration, config_id: str, i
     if row is None:
         raise not_found()
     _check_may_write(caller, found, row.scope)
-    before = rendered(row, plugin.config_schema)
+    before = rendered(row, plugin.config_schema, caller)
     check_if_match(if_match, before)
     session.delete(row)
     _recorded(session, caller, plugin, row, "delete", before)
@@ -320,7 +324,7 @@ def _set_default(row: PluginConfig, others: Iterable[PluginConfig], wanted: bool
 def _recorded(
     session: Unit, caller: Caller, plugin: Plugin, row: PluginConfig, verb: str, before: dict[str, Any] | None
 ) -> dict[str, Any]:
-    after = rendered(row, plugin.config_schema)
+    after = rendered(row, plugin.config_schema, caller)
     shown = None if verb == "delete" else after
     audit.record(
         session, caller, f"config.{verb}", "plugin_config", row.config_id, before=before, after=shown

@@ -72,8 +72,16 @@ def detail(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def version(row: PluginVersion, active: str) -> dict[str, Any]:
-    """Return one version; `active` is the plugin's active version."""
+def version(row: PluginVersion, active: str, *, own: bool) -> dict[str, Any]:
+    """Return one version.
+
+    Parameters
+    ----------
+    active
+        The plugin's active version.
+    own
+        Whether whoever reads it is of the owner's app: credentials are nobody else's business.
+    """
     return {
         "pluginId": row.plugin_id,
         "version": row.version,
@@ -82,14 +90,14 @@ def version(row: PluginVersion, active: str) -> dict[str, Any]:
         "size": row.size,
         "runtime": row.runtime,
         "signedBy": row.signed_by,
-        "createdBy": None if row.created_by is None else str(row.created_by),
+        "createdBy": str(row.created_by) if own and row.created_by is not None else None,
         "createdAt": timestamp(row.created_at),
         "manifest": row.manifest,
     }
 
 
-def history(row: PluginHistory) -> dict[str, Any]:
-    """Return one line of a plugin's history."""
+def history(row: PluginHistory, *, own: bool) -> dict[str, Any]:
+    """Return one line of a plugin's history; `own` as for `version`."""
     return {
         "id": str(row.id),
         "action": row.action,
@@ -97,8 +105,8 @@ def history(row: PluginHistory) -> dict[str, Any]:
         "fromVersion": row.from_version,
         "outcome": row.outcome,
         "detail": row.detail,
-        "credentialId": None if row.credential_id is None else str(row.credential_id),
-        "requestId": row.request_id,
+        "credentialId": str(row.credential_id) if own and row.credential_id is not None else None,
+        "requestId": row.request_id if own else "",
         "at": timestamp(row.at),
     }
 

@@ -1,0 +1,199 @@
+"""Tenants with one real object of every kind, made over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import secrets
+import time
+import zipfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from infra.local.stack import LocalStack
+
+ROLES = ("viewer", "caller", "publisher", "admin")
+PLUGIN = """
+class Plugin:
+    def execute(self, action, params, context):
+        return {"said": params.get("word", "nothing")}
+"""
+_numbers = itertools.count(1)
+
+
+class Api:
+    """The public API with one credential, or with none."""
+
+    def __init__(self, url: str, credential: str | None) -> None:
+        headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=40)
+
+    def __call__(self, method: str, path: str, expected: int | None = None, **options: Any) -> httpx.Response:
+        """Send a request; with `expected`, any other status fails the test."""
+        answer = self.http.request(method, path, **options)
+        assert expected in (None, answer.status_code), (
+            f"{method} {path}: {answer.status_code} {answer.text[:600]}"
+        )
+        return answer
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.http.close()
+
+
+def fresh_name(prefix: str) -> str:
+    """Return a name that nothing else has."""
+    return f"{prefix}-{next(_numbers)}-{secrets.token_hex(3)}"
+
+
+def package(name: str, version: str = "1.0.0", **manifest: Any) -> bytes:
+    """Return the package of a small Python plugin."""
+    document = {
+        "name": name,
+        "version": version,
+        "pluginType": "custom",
+        "entryPoint": "plugin.py",
+        **manifest,
+    }
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for filename, content in (("manifest.json", json.dumps(document)), ("plugin.py", PLUGIN)):
+            archive.writestr(zipfile.ZipInfo(filename, (1980, 1, 1, 0, 0, 0)), content)
+    return packed.getvalue()
+
+
+def upload(content: bytes) -> dict[str, Any]:
+    """Return the options of a request that carries a package."""
+    return {"data": {"source": "local"}, "files": {"file": ("plugin.zip", content, "application/zip")}}
+
+
+def declared(content: bytes) -> dict[str, Any]:
+    """Return the options of a request that declares a package to be uploaded."""
+    digest = hashlib.sha256(content).hexdigest()
+    return {"json": {"source": "local", "filename": "plugin.zip", "size": len(content), "sha256": digest}}
+
+
+@dataclass
+class Tenant:
+    """An app, its credentials by role, and ids by what they name; `private` and `shared` hold those of a plugin."""
+
+    alias: str
+    canary: str
+    apis: dict[str, Api]
+    keys: dict[str, str]
+    app: dict[str, str]
+    private: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    marks: set[str] = field(default_factory=set)
+
+    @property
+    def admin(self) -> Api:
+        """The API as this tenant's admin."""
+        return self.apis["admin"]
+
+    def install(self, name: str, **manifest: Any) -> dict[str, str]:
+        """Install a plugin, enabled and with an earlier version to go back to; return its ids."""
+        first = self.admin(
+            "POST", "/api/v1/plugins/install", 201, **upload(package(name, "1.0.0", **manifest))
+        )
+        plugin_id = str(first.json()["pluginId"])
+        path = f"/api/v1/plugins/{plugin_id}"
+        self.admin("PUT", path, 200, **upload(package(name, "1.1.0", **manifest)))
+        self.admin("POST", f"{path}/enable", 200)
+        return {"pluginId": plugin_id, "pluginName": name, "version": "1.1.0"}
+
+    def configure(self, plugin: dict[str, str], scope: str = "app") -> str:
+        """Store a config of a plugin and return its id."""
+        body = {"name": fresh_name("c"), "scope": scope, "configItems": {"word": self.canary}}
+        path = f"/api/v1/plugins/{plugin['pluginId']}/configs"
+        return str(self.admin("POST", path, 201, json=body).json()["configId"])
+
+    def open_install(self) -> str:
+        """Declare an upload that never comes and return the task's id."""
+        answer = self.admin("POST", "/api/v1/plugins/install", 202, **declared(package(fresh_name("never"))))
+        return str(answer.json()["installId"])
+
+    def close(self) -> None:
+        """Close its connections."""
+        for api in self.apis.values():
+            api.close()
+
+
+def new_credential(admin: Api, alias: str, role: str, **body: Any) -> tuple[str, dict[str, Any]]:
+    """Add a credential; return it as it is sent, and its resource."""
+    made = admin("POST", f"/api/v1/apps/{alias}/credentials", 201, json={"role": role, **body}).json()
+    return f"{made['apiKey']}:{made['apiSecret']}", made
+
+
+def new_tenant(stack: LocalStack, root: Api) -> Tenant:
+    """Make an app with a credential for each role."""
+    alias, canary = fresh_name("tenant"), f"canary{secrets.token_hex(8)}"
+    app = root(
+        "POST", "/api/v1/apps", 201, json={"aliasId": alias, "name": alias[:30], "description": canary}
+    ).json()
+    keys, marks, credential_id = {}, {canary}, ""
+    for role in ROLES:
+        keys[role], made = new_credential(root, alias, role, label=canary)
+        credential_id = made["id"]
+        marks |= {made["id"], made["apiKey"], made["apiSecret"]}
+    apis = {role: Api(stack.url, key) for role, key in keys.items()}
+    ids = {
+        "aliasId": alias,
+        "appName": app["name"],
+        "credentialId": credential_id,
+        "name": fresh_name("secret"),
+    }
+    return Tenant(alias, canary, apis, keys, ids, marks=marks)
+
+
+def furnish(tenant: Tenant) -> None:
+    """Give a tenant one object of every kind, on a plugin of its own and on one that it shares."""
+    secret = {"value": tenant.canary}
+    tenant.admin("PUT", f"/api/v1/apps/{tenant.alias}/secrets/{tenant.app['name']}", 200, json=secret)
+    tenant.private = tenant.install(fresh_name("private"), description=tenant.canary)
+    tenant.shared = tenant.install(fresh_name("shared"))
+    for plugin in (tenant.private, tenant.shared):
+        path = f"/api/v1/plugins/{plugin['pluginId']}"
+        plugin["configId"] = tenant.configure(plugin)
+        plugin["globalConfigId"] = tenant.configure(plugin, "global") if plugin is tenant.private else ""
+        run = tenant.apis["caller"]("POST", f"{path}/execute", 200, json={"params": {"word": tenant.canary}})
+        plugin["executionId"] = run.json()["executionId"]
+        plugin["installId"] = tenant.open_install()
+        tenant.marks |= {plugin["configId"], plugin["executionId"], plugin["installId"]}
+    path = f"/api/v1/plugins/{tenant.shared['pluginId']}"
+    # What is global of a shared plugin is for everyone: it holds nothing private.
+    shown = {"name": "for-all", "scope": "global", "configItems": {"word": "hello"}}
+    tenant.shared["globalConfigId"] = tenant.admin("POST", f"{path}/configs", 201, json=shown).json()[
+        "configId"
+    ]
+    tenant.admin("PATCH", path, 200, json={"visibility": "shared"})
+    tenant.marks |= {tenant.private["pluginId"], tenant.private["pluginName"], tenant.app["name"]}
+    tenant.marks.add(tenant.private["globalConfigId"])
+
+
+def fail_install(stack: LocalStack, install_id: str) -> None:
+    """Make a task end as failed, as the dead-letter queue does with a package that was delivered in vain."""
+    key = f"incoming/tasks/{install_id}.zip"
+    body = {"Records": [{"s3": {"object": {"key": key, "versionId": "v1"}}}]}
+    outcome = stack.invoke(
+        "register_dead_letter", {"Records": [{"messageId": "1", "body": json.dumps(body)}]}
+    )
+    assert outcome.error is None, outcome.payload
+
+
+def expired_credential(root: Api, stack: LocalStack, alias: str) -> str:
+    """Return an admin's credential that has expired."""
+    at = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    key, _ = new_credential(root, alias, "admin", expiresAt=at)
+    api = Api(stack.url, key)
+    end = time.monotonic() + 10
+    while api("GET", "/api/v1/me").status_code != 401:
+        assert time.monotonic() < end, "the credential does not expire"
+        time.sleep(0.1)
+    api.close()
+    return key

@@ -1,0 +1,356 @@
+"""Every endpoint, as every role, on what is one's own, another tenant's, and nobody's: the hand-written table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.local.stack import LocalStack
+from tests.e2e import tenants
+from tests.e2e.access_table import ROLES, Line, read_table
+from tests.e2e.tenants import Api, Tenant, fresh_name, package
+
+LINES = read_table()
+PLUGINS = "/api/v1/plugins"
+# Well-formed, and nobody's.
+UNKNOWN = {
+    "pluginId": "plugin_nothing_000000",
+    "installId": "0" * 26,
+    "configId": "0" * 26,
+    "executionId": "0" * 26,
+    "version": "9.9.9",
+}
+JOB = {"job": "sweep"}
+Ids = dict[str, str]
+
+
+@dataclass
+class World:
+    """Two furnished tenants, and those who are nobody."""
+
+    stack: LocalStack
+    tenant: Tenant
+    other: Tenant
+    nobodies: dict[str, Api]
+
+    def ids(self, target: str, variant: str) -> Ids:
+        """Return what is there to be found under a target."""
+        owner = self.tenant if target == "own" else self.other
+        plugin = owner.shared if target == "shared" else owner.private
+        found = {**JOB, **owner.app, **plugin}
+        if variant == "global":
+            found["configId"] = plugin["globalConfigId"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def world(stack: LocalStack) -> Iterator[World]:
+    with ExitStack() as opened:
+        root = opened.enter_context(closing(Api(stack.url, stack.admin_credential)))
+        three = (opened.enter_context(closing(tenants.new_tenant(stack, root))) for _ in range(3))
+        tenant, other, gone = three
+        tenants.furnish(tenant)
+        tenants.furnish(other)
+        root("PATCH", f"/api/v1/apps/{gone.alias}", 200, json={"status": 0})
+        removed, made = tenants.new_credential(root, tenant.alias, "admin")
+        root("DELETE", f"/api/v1/apps/{tenant.alias}/credentials/{made['id']}", 204)
+        credentials = {
+            "no credential": None,
+            "wrong secret": f"{tenant.keys['admin'].partition(':')[0]}:{other.keys['admin'].partition(':')[2]}",
+            "disabled app": gone.keys["admin"],
+            "expired": tenants.expired_credential(root, stack, tenant.alias),
+            "removed": removed,
+        }
+        nobodies = {
+            name: opened.enter_context(closing(Api(stack.url, credential)))
+            for name, credential in credentials.items()
+        }
+        yield World(stack, tenant, other, nobodies)
+
+
+# -- objects that a successful request may use up ---------------------------------------------------------------
+
+
+def _plugin(_: LocalStack, owner: Tenant) -> Ids:
+    return owner.install(fresh_name("fresh"))
+
+
+def _config(_: LocalStack, owner: Tenant) -> Ids:
+    plugin = owner.install(fresh_name("fresh"))
+    return plugin | {"configId": owner.configure(plugin)}
+
+
+def _global_config(_: LocalStack, owner: Tenant) -> Ids:
+    plugin = owner.install(fresh_name("fresh"))
+    return plugin | {"configId": owner.configure(plugin, "global")}
+
+
+def _open_install(_: LocalStack, owner: Tenant) -> Ids:
+    return {"installId": owner.open_install()}
+
+
+def _failed_install(stack: LocalStack, owner: Tenant) -> Ids:
+    install_id = owner.open_install()
+    tenants.fail_install(stack, install_id)
+    return {"installId": install_id}
+
+
+def _empty_app(_: LocalStack, owner: Tenant) -> Ids:
+    alias = fresh_name("empty")
+    owner.admin("POST", "/api/v1/apps", 201, json={"aliasId": alias, "name": "Empty"})
+    return {"aliasId": alias}
+
+
+def _credential(_: LocalStack, owner: Tenant) -> Ids:
+    _key, made = tenants.new_credential(owner.admin, owner.alias, "admin")
+    return {"credentialId": made["id"]}
+
+
+def _secret(_: LocalStack, owner: Tenant) -> Ids:
+    name = fresh_name("gone")
+    owner.admin("PUT", f"/api/v1/apps/{owner.alias}/secrets/{name}", 200, json={"value": "x"})
+    return {"name": name}
+
+
+FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
+    "DELETE /api/v1/apps/{aliasId}#empty": _empty_app,
+    "DELETE /api/v1/apps/{aliasId}/credentials/{credentialId}": _credential,
+    "PUT /api/v1/apps/{aliasId}/secrets/{name}": _secret,
+    "DELETE /api/v1/apps/{aliasId}/secrets/{name}": _secret,
+    f"POST {PLUGINS}/installs/{{installId}}/retry": _failed_install,
+    f"DELETE {PLUGINS}/installs/{{installId}}": _open_install,
+    f"PUT {PLUGINS}/{{pluginId}}": _plugin,
+    f"PUT {PLUGINS}/{{pluginId}}#declared": _plugin,
+    f"PATCH {PLUGINS}/{{pluginId}}": _plugin,
+    f"PATCH {PLUGINS}/{{pluginId}}#shared": _plugin,
+    f"DELETE {PLUGINS}/{{pluginId}}": _plugin,
+    f"POST {PLUGINS}/{{pluginId}}/enable": _plugin,
+    f"POST {PLUGINS}/{{pluginId}}/disable": _plugin,
+    f"POST {PLUGINS}/{{pluginId}}/rollback": _plugin,
+    f"PUT {PLUGINS}/{{pluginId}}/grants": _plugin,
+    f"POST {PLUGINS}/{{pluginId}}/configs": _plugin,
+    f"POST {PLUGINS}/{{pluginId}}/configs#global": _plugin,
+    f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}": _config,
+    f"DELETE {PLUGINS}/{{pluginId}}/configs/{{configId}}": _config,
+    f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": _global_config,
+    f"DELETE {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": _global_config,
+}
+
+
+def _json(**body: Any) -> dict[str, Any]:
+    return {"json": body}
+
+
+def _config_body(**more: Any) -> dict[str, Any]:
+    return _json(name=fresh_name("c"), configItems={"word": "x"}, **more)
+
+
+# What is sent: by the line's name, a function of the ids. Everything else has no body.
+BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
+    "POST /api/v1/maintenance/{job}": lambda ids: _json(dryRun=True),
+    "POST /api/v1/apps": lambda ids: _json(aliasId=fresh_name("made"), name="Made"),
+    # What it has: the app of a whole role matrix stays as it was.
+    "PATCH /api/v1/apps/{aliasId}": lambda ids: _json(name=ids["appName"]),
+    "POST /api/v1/apps/{aliasId}/credentials": lambda ids: _json(role="viewer"),
+    "PUT /api/v1/apps/{aliasId}/secrets/{name}": lambda ids: _json(value="other"),
+    f"POST {PLUGINS}/install": lambda ids: tenants.upload(package(fresh_name("made"))),
+    f"POST {PLUGINS}/install#declared": lambda ids: tenants.declared(package(fresh_name("made"))),
+    f"POST {PLUGINS}/validate-manifest": lambda ids: _json(
+        name="checked", version="1.0.0", pluginType="custom", entryPoint="plugin.py"
+    ),
+    f"PUT {PLUGINS}/{{pluginId}}": lambda ids: tenants.upload(package(ids["pluginName"], "2.0.0")),
+    f"PUT {PLUGINS}/{{pluginId}}#declared": lambda ids: tenants.declared(package(ids["pluginName"], "2.0.0")),
+    f"PATCH {PLUGINS}/{{pluginId}}": lambda ids: _json(visibility="private"),
+    f"PATCH {PLUGINS}/{{pluginId}}#shared": lambda ids: _json(visibility="shared"),
+    f"PUT {PLUGINS}/{{pluginId}}/grants": lambda ids: _json(network=["example.com"]),
+    f"POST {PLUGINS}/{{pluginId}}/configs": lambda ids: _config_body(),
+    f"POST {PLUGINS}/{{pluginId}}/configs#global": lambda ids: _config_body(scope="global"),
+    f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}": lambda ids: _json(configItems={"word": "y"}),
+    f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": lambda ids: _json(configItems={"word": "y"}),
+    f"POST {PLUGINS}/{{pluginId}}/execute": lambda ids: _json(params={"word": "hi"}),
+}
+
+
+def send(api: Api, line: Line, ids: Ids) -> httpx.Response:
+    """Send a line's request about what `ids` names."""
+    options = BODIES[line.name](ids) if line.name in BODIES else {}
+    return api(line.method, line.path.format_map(ids), **options)
+
+
+def said(answer: httpx.Response) -> tuple[Any, ...]:
+    """Return what an answer says, without what is each request's own."""
+    if answer.headers.get("content-type") != "application/problem+json":
+        return (answer.status_code, answer.text)
+    problem = answer.json()
+    return answer.status_code, {key: problem[key] for key in problem if key not in ("instance", "requestId")}
+
+
+# -- the table and the document -----------------------------------------------------------------------------------
+
+
+def test_the_table_and_the_document_name_the_same_endpoints(stack: LocalStack) -> None:
+    document = httpx.get(f"{stack.url}/openapi.json").json()
+    described = {
+        f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods
+    }
+    assert {line.endpoint for line in LINES} == described
+    assert len({line.name for line in LINES}) == len(LINES)
+    assert {line.name for line in LINES} >= {*FRESH, *BODIES}
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+def test_the_document_names_the_least_role_that_the_table_lets_in(stack: LocalStack, line: Line) -> None:
+    document = httpx.get(f"{stack.url}/openapi.json").json()
+    role = document["paths"][line.path][line.method.lower()]["x-role"]
+    let_in = [name for name in ROLES if line.expected.get(("own", name), 403) != 403]
+    if line.nobody == 200:
+        assert role == "none"
+    elif not line.variant:
+        assert role == let_in[0]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+def test_each_role_may_do_what_the_table_says(world: World, line: Line) -> None:
+    seen = {}
+    for (target, role), expected in line.expected.items():
+        owner = world.tenant if target == "own" else world.other
+        ids = world.ids(target, line.variant)
+        # On a shared plugin nothing that succeeds changes what its owner has.
+        if expected < 300 and target != "shared" and line.name in FRESH:
+            ids |= FRESH[line.name](world.stack, owner)
+        answer = send(world.tenant.apis[role], line, ids)
+        seen[target, role] = answer.status_code
+        _check_problem(line, target, role, answer)
+        _check_nothing_leaks(world, line, answer)
+    assert seen == line.expected
+
+
+def _check_problem(line: Line, target: str, role: str, answer: httpx.Response) -> None:
+    if answer.status_code < 400:
+        return
+    assert answer.headers["content-type"] == "application/problem+json"
+    code = answer.json()["code"]
+    if answer.status_code == 403:
+        # Whoever has the role is told that the plugin is another's; whoever lacks it is told that.
+        has_role = line.expected.get(("own", role), 403) != 403
+        may_elsewhere = target == "shared" and (has_role or (line.variant, role) == ("global", "publisher"))
+        assert code == ("plugin.not_owner" if may_elsewhere else "auth.role"), (target, role)
+
+
+def _check_nothing_leaks(world: World, line: Line, answer: httpx.Response) -> None:
+    if line.deployment_wide:
+        return
+    # A problem repeats the path that the caller sent, and nothing else that it did not know.
+    shown = str(said(answer)) + str([value for name, value in answer.headers.items() if name != "location"])
+    assert {mark for mark in world.other.marks if mark in shown} == set()
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+def test_nobody_is_refused_and_not_told_why(world: World, line: Line) -> None:
+    answers = {
+        name: said(send(api, line, world.ids("own", line.variant))) for name, api in world.nobodies.items()
+    }
+    assert {name: answer[0] for name, answer in answers.items()} == dict.fromkeys(answers, line.nobody)
+    if line.nobody == 401:
+        assert len({str(answer) for answer in answers.values()}) == 1, answers
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if ("other", "admin") in line.expected], ids=lambda line: line.name
+)
+def test_what_another_tenant_has_looks_like_what_nobody_has(world: World, line: Line) -> None:
+    if line.deployment_wide:
+        unknown = {"aliasId": "no-such-app", "name": "x", "appName": "x", "credentialId": "1"}
+        assert send(world.tenant.admin, line, unknown).status_code == 404
+        return
+    api, ids = world.tenant.admin, world.ids("other", line.variant)
+    assert said(send(api, line, ids)) == said(send(api, line, ids | UNKNOWN))
+
+
+# -- what lists show, and what a refused request leaves -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_lists_hold_what_is_ones_own_and_what_is_shared(world: World, role: str) -> None:
+    api = world.tenant.apis[role]
+    plugins = _everything(api, PLUGINS)
+    ids = {row["pluginId"] for row in plugins}
+    assert ids >= {world.tenant.private["pluginId"], world.tenant.shared["pluginId"]}
+    assert world.other.shared["pluginId"] in ids
+    assert world.other.private["pluginId"] not in ids
+    installs = {row["installId"] for row in _everything(api, f"{PLUGINS}/installs")}
+    assert world.tenant.private["installId"] in installs
+    assert world.other.private["installId"] not in installs
+    metrics = {row["pluginId"] for row in api("GET", f"{PLUGINS}/metrics", 200).json()}
+    assert world.tenant.private["pluginId"] in metrics
+    assert world.other.private["pluginId"] not in metrics
+    searched = api("GET", f"{PLUGINS}?q={world.other.canary}", 200).json()
+    assert searched["items"] == []
+
+
+@pytest.mark.parametrize("role", ["caller", "publisher", "admin"])
+def test_a_shared_plugin_is_used_with_what_is_ones_own(world: World, role: str) -> None:
+    path = f"{PLUGINS}/{world.other.shared['pluginId']}"
+    api, admin = world.tenant.apis[role], world.tenant.admin
+    run = api("POST", f"{path}/execute", 200, json={"params": {"word": "hi"}}).json()
+    assert run["result"] == {"said": "hi"}
+    api("GET", f"{path}/executions/{run['executionId']}", 200)
+    # GIVEN a config of the user's own, of a plugin that another app owns
+    config = admin("POST", f"{path}/configs", 201, json=_config_body()["json"]).json()
+    # THEN the user's app sees and changes it, and the plugin's owner does not see it
+    api("GET", f"{path}/configs/{config['configId']}", 200)
+    for owner_role in ROLES:
+        owner = world.other.apis[owner_role]
+        owner("GET", f"{path}/configs/{config['configId']}", 404)
+        owner("GET", f"{path}/executions/{run['executionId']}", 404)
+        assert config["configId"] not in str(_everything(owner, f"{path}/configs"))
+        assert run["executionId"] not in str(_everything(owner, f"{path}/executions"))
+        assert config["configId"] not in str(_everything(owner, f"{path}/history"))
+    admin("PUT", f"{path}/configs/{config['configId']}", 200, json={"configItems": {"word": "z"}})
+    admin("DELETE", f"{path}/configs/{config['configId']}", 204)
+
+
+def test_a_refused_request_leaves_everything_as_it_was(world: World) -> None:
+    before = _state(world)
+    for line in LINES:
+        for (target, role), expected in line.expected.items():
+            if expected in (403, 404) and line.method != "GET":
+                send(world.tenant.apis[role], line, world.ids(target, line.variant))
+        for api in world.nobodies.values():
+            send(api, line, world.ids("own", line.variant))
+    assert _state(world) == before
+
+
+def _state(world: World) -> dict[str, str]:
+    """Return what the tenants' admins see of what the tenants own."""
+    state = {}
+    for tenant in (world.tenant, world.other):
+        app = f"/api/v1/apps/{tenant.alias}"
+        paths = [app, f"{app}/secrets"]
+        for plugin in (tenant.private, tenant.shared):
+            path = f"{PLUGINS}/{plugin['pluginId']}"
+            paths += [path, f"{path}/versions", f"{path}/history", f"{path}/configs"]
+            paths += [f"{PLUGINS}/installs/{plugin['installId']}", f"{path}/executions"]
+        for path in paths:
+            state[path] = tenant.admin("GET", path, 200).text
+        state["plugins"] = str([row["pluginId"] for row in _everything(tenant.admin, PLUGINS)])
+        credentials = _everything(tenant.admin, f"{app}/credentials")
+        state[f"{app}/credentials"] = str([{**row, "lastUsedAt": None} for row in credentials])
+    return state
+
+
+def _everything(api: Api, path: str) -> list[dict[str, Any]]:
+    """Return all items of a list, page by page."""
+    items: list[dict[str, Any]] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = api("GET", path, 200, params={"limit": 100, **cursor}).json()
+        items += page["items"]
+        if page["nextCursor"] is None:
+            return items
+        cursor = {"cursor": page["nextCursor"]}
