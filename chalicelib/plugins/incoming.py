@@ -6,6 +6,7 @@ may be repeated: same name, version and digest is success.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.exc import IntegrityError
 
 from chalicelib.apps import service as apps
+from chalicelib.apps.models import ALIAS_PATTERN
 from chalicelib.core import telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit, is_duplicate
@@ -30,14 +32,14 @@ from chalicelib.core.errors import (
     TooLarge,
     Violation,
 )
-from chalicelib.core.ids import new_ulid
+from chalicelib.core.ids import ULID_PATTERN, new_ulid
 from chalicelib.core.settings import settings
 from chalicelib.core.steps import declare, step
 from chalicelib.core.storage import Download
 from chalicelib.plugins import installs
 from chalicelib.plugins.decision import Terms
 from chalicelib.plugins.installs import LeaseHeld, Settled
-from chalicelib.plugins.models import PluginInstall
+from chalicelib.plugins.models import FAILED, PluginInstall
 from chalicelib.plugins.registration import Artifact, Registered, Registration
 from chalicelib.plugins.services import Services
 
@@ -48,6 +50,10 @@ STEPS = declare(
 _SHOWN = ("check", "compile", "load")
 # Whose fault it is decides how a task ends: these are the package's or the publisher's.
 _REJECTIONS = (Conflict, Forbidden, Invalid, NotFound, TooLarge)
+# Columns of t_plugin_install; what is longer, S3 may have sent, but we have not asked for.
+_LONGEST_KEY, _LONGEST_VERSION = 500, 128
+_TASK_KEY = re.compile(installs.TASKS_PREFIX + ULID_PATTERN.strip("^$") + r"\.zip")
+_DROP_KEY = re.compile(f"{installs.DROP_PREFIX}({ALIAS_PATTERN.strip('^$')})/(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,29 @@ class IncomingObject:
 
     key: str
     version_id: str
+
+
+def dropped_for(key: str) -> tuple[str, str] | None:
+    """Return (alias, filename) of a key under `incoming/drop/`, None for any other.
+
+    Exactly: MySQL's collations call 'acme' and 'acme ' equal, and a folder of the second name is not the first one's.
+    S3 takes `..` literally, but whatever stands in between may climb out of the folder with it.
+    """
+    found = _DROP_KEY.fullmatch(key) if len(key) <= _LONGEST_KEY else None
+    if found is None or {".", ".."} & set(key.split("/")):
+        return None
+    return found[1], found[2]
+
+
+def _is_incoming(key: str, version_id: str | None) -> bool:
+    """Tell whether an object is one that an install may be made of; a forged event could name any other."""
+    known = _TASK_KEY.fullmatch(key) is not None or dropped_for(key) is not None
+    return known and len(version_id or "") <= _LONGEST_VERSION and _is_text(key + (version_id or ""))
+
+
+def _is_text(name: str) -> bool:
+    # JSON can spell half a character, which no store takes.
+    return name.encode(errors="replace").decode() == name
 
 
 def register_artifact(services: Services, key: str, version_id: str | None) -> str:
@@ -79,6 +108,9 @@ def register_artifact(services: Services, key: str, version_id: str | None) -> s
     errors.HotplugError
         A failure of ours, after which the same delivery may be repeated.
     """
+    if not _is_incoming(key, version_id):
+        telemetry.event("plugin.unknown_object", key=key[:_LONGEST_KEY])
+        return "unknown"
     if version_id is None:
         info = services.storage.head(key)
         if info is None:
@@ -88,7 +120,8 @@ def register_artifact(services: Services, key: str, version_id: str | None) -> s
     try:
         task, owner = _claim(services, incoming)
     except Settled:
-        _delete(services, incoming)
+        if not _may_be_retried(services, incoming):
+            _delete(services, incoming)
         return "settled"
     except NotFound:
         # No task and no tenant: kept for a while, so that an operator can see what was dropped where.
@@ -97,18 +130,32 @@ def register_artifact(services: Services, key: str, version_id: str | None) -> s
     return _Work(services, incoming, task, owner).run()
 
 
+def _may_be_retried(services: Services, incoming: IncomingObject) -> bool:
+    """Tell whether the install that has ended is a failed one, whose retry needs the object: the same event may be
+    delivered once more after its twin became a dead letter. Every other end is for good."""
+    states = select(PluginInstall.state).where(*_of(incoming))
+    with services.database.reads() as session:
+        return FAILED in session.scalars(states).all()
+
+
+def _of(incoming: IncomingObject) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition for the task of an object, which may not know its object's version yet."""
+    versions = ("", incoming.version_id)
+    return PluginInstall.object_key == incoming.key, PluginInstall.object_version.in_(versions)
+
+
 def _claim(services: Services, incoming: IncomingObject) -> tuple[PluginInstall, str]:
-    if incoming.key.startswith(installs.DROP_PREFIX):
-        _adopt(services, incoming)
+    dropped = dropped_for(incoming.key)
+    if dropped is not None:
+        _adopt(services, incoming, *dropped)
     step("incoming", "claim")
     return services.database.run(
         lambda session: installs.claim(session, incoming.key, incoming.version_id, datetime.now(UTC))
     )
 
 
-def _adopt(services: Services, incoming: IncomingObject) -> None:
+def _adopt(services: Services, incoming: IncomingObject, alias: str, filename: str) -> None:
     """Give a dropped object its task, once: (key, version) is unique."""
-    alias, _, filename = incoming.key.removeprefix(installs.DROP_PREFIX).partition("/")
 
     def work(session: Unit) -> None:
         app_id = apps.enabled_app_id(session, alias)
@@ -268,11 +315,26 @@ def give_up(services: Services, key: str, version_id: str | None, reason: str) -
     ----------
     reason
         For the publisher.
+
+    Raises
+    ------
+    installs.LeaseHeld
+        A function still works on it, or died within its lease: to be asked again.
     """
-    version = version_id or ""
-    return services.database.run(
-        lambda session: installs.fail(session, key, version, "install.gave_up", reason, datetime.now(UTC))
-    )
+    incoming = IncomingObject(key, version_id or "")
+    if not _is_incoming(key, version_id):
+        return False
+
+    def work(session: Unit) -> bool:
+        now = datetime.now(UTC)
+        if installs.fail(session, key, incoming.version_id, "install.gave_up", reason, now):
+            return True
+        leases = session.scalars(select(PluginInstall.lease_until).where(*_of(incoming)))
+        if any(until is not None and until > now for until in leases):
+            raise LeaseHeld("A function works on this install.", code="install.leased")
+        return False
+
+    return services.database.run(work)
 
 
 def announcement(bucket: str, key: str, version_id: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from chalicelib.apps import service as apps
 from chalicelib.core.jobs import Action, Plan
 from chalicelib.core.steps import declare, step
 from chalicelib.core.storage import ObjectVersion
-from chalicelib.plugins import installs
-from chalicelib.plugins.installs import DROP_PREFIX, TASKS_PREFIX
+from chalicelib.plugins import incoming, installs
+from chalicelib.plugins.installs import TASKS_PREFIX
 from chalicelib.plugins.maintenance.context import Context
 from chalicelib.plugins.maintenance.objects import in_turns, window
 from chalicelib.plugins.models import AWAITING_UPLOAD, FAILED, TERMINAL, PluginInstall
@@ -32,7 +32,6 @@ EXPIRY_GRACE = timedelta(minutes=5)
 WINDOW = 1000
 TASKS = 500
 KEYS = 50
-LONGEST_KEY = 500  # t_plugin_install.object_key
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def _arrivals(context: Context, versions: tuple[ObjectVersion, ...]) -> list[Arr
         for place, version in enumerate(group):
             withdrawn = withdrawn or version.is_delete_marker
             task = _task_of(version, tasks.get(key, []))
-            adoptable = task is None and _alias(key) in aliases and len(key) <= LONGEST_KEY and not withdrawn
+            adoptable = task is None and _alias(key) in aliases and not withdrawn
             found.append(Arrival(version, task, adoptable, place == 0, withdrawn))
     return found
 
@@ -141,9 +140,8 @@ def _task_of(version: ObjectVersion, tasks: list[PluginInstall]) -> PluginInstal
 
 
 def _alias(key: str) -> str:
-    if not key.startswith(DROP_PREFIX):
-        return ""
-    return key.removeprefix(DROP_PREFIX).partition("/")[0]
+    dropped = incoming.dropped_for(key)
+    return "" if dropped is None else dropped[0]
 
 
 def _aliases(session: Session, keys: list[str]) -> set[str]:
