@@ -268,6 +268,26 @@ def test_endpoint_table_is_what_is_served(reader: Reader) -> None:
     assert listed == expected
 
 
+def called(command: str) -> tuple[str, str] | None:
+    """Return method and path of the request that a command of the API page makes, None where it makes none."""
+    command = re.sub(r"\$\([^)]*\)", "x", command.replace("$(api", "api"))
+    found = re.search(r'(?:\bapi "?|\$HOTPLUG_URL)(/[^\s"?|]*)', command)
+    if not found:
+        return None
+    method = re.search(r"-X ([A-Z]+)", command)
+    sends = re.search(r" (--json|-F) ", command)
+    return (method[1] if method else "POST" if sends else "GET"), found[1]
+
+
+def test_api_page_shows_every_endpoint() -> None:
+    blocks = [block for block in read_blocks("docs/api.md") if block.language == "console"]
+    calls = [call for block in blocks for command in read_commands(block) if (call := called(command.text))]
+    for row in rows("docs/api.md", "## Every endpoint")[1:]:
+        method, path = row[0].strip("`").split()
+        pattern = re.sub(r"{\w+}", "[^/]+", path)
+        assert any(made == method and re.fullmatch(pattern, at) for made, at in calls), row[0]
+
+
 def source() -> str:
     return "\n".join(path.read_text() for path in sorted((ROOT / "chalicelib").rglob("*.py")))
 
@@ -307,8 +327,19 @@ def test_every_log_event_and_metric_is_listed() -> None:
     assert used <= listed, f"not listed: {sorted(used - listed)}"
 
 
-def test_every_broken_package_is_refused_as_listed() -> None:
+def test_every_broken_package_is_refused_as_listed(reader: Reader) -> None:
     expected = {(broken.name, broken.code, broken.rules) for broken in BROKEN}
+    refused = set()
+    for broken in BROKEN:
+        problem = httpx.post(
+            f"{reader.stack.url}/api/v1/plugins/validate-manifest",
+            files={"file": (f"{broken.name}.zip", broken.build())},
+            headers={"Authorization": f"Bearer {reader.stack.admin_credential}"},
+            timeout=30,
+        ).json()
+        rules = tuple(violation["rule"] for violation in problem["errors"])
+        refused.add((broken.name, problem["code"], rules))
+    assert refused == expected
     listed: set[Any] = set()
     for row in rows("docs/plugin-authors.md", "### Broken packages to look at"):
         if len(row) == 3 and row[0].startswith("`"):
