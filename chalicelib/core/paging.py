@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, and_, or_
+from sqlalchemy import ColumnElement, Select, and_, or_, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from chalicelib.core.errors import BadRequest, Violation
@@ -100,6 +100,7 @@ def list_page(
     render: Callable[[T], dict[str, Any]],
     *,
     descending: bool = True,
+    any_of: Sequence[ColumnElement[bool]] = (),
 ) -> dict[str, Any]:
     """Return `{"items": [...], "nextCursor": ...}` of one page.
 
@@ -108,17 +109,32 @@ def list_page(
     order
         Columns that an index sorts by, the last one unique. Their values must be JSON (ids, names), not
         times.
+    any_of
+        Conditions of which a row meets at least one, each with an index that then sorts by `order`. Spelled as
+        one OR they would make the server sort every row that meets one, for each page.
     """
     position = page.position(len(order))
     if position is not None:
         query = query.where(_beyond(order, position, descending))
     ordering = [column.desc() if descending else column.asc() for column in order]
+    if any_of:
+        heads = [_head(query.where(condition), order[-1], ordering, page.limit + 1) for condition in any_of]
+        keys = union(*heads).subquery()
+        query = query.join(keys, keys.c.key == order[-1])
     rows = list(session.scalars(query.order_by(*ordering).limit(page.limit + 1)))
     shown = rows[: page.limit]
     cursor = None
     if len(rows) > page.limit:
         cursor = page.encode([getattr(shown[-1], column.key) for column in order])
     return {"items": [render(row) for row in shown], "nextCursor": cursor}
+
+
+def _head(
+    query: Select[Any], key: InstrumentedAttribute[Any], ordering: Sequence[Any], most: int
+) -> Select[Any]:
+    """The keys of the first rows; in a select of its own, because SQLite sorts no part of a union."""
+    first = query.with_only_columns(key.label("key")).order_by(*ordering).limit(most).subquery()
+    return select(first.c.key)
 
 
 def _beyond(order: Sequence[InstrumentedAttribute[Any]], position: Sequence[Any], descending: bool) -> Any:

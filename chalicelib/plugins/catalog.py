@@ -131,7 +131,11 @@ def owned(session: Session, caller: Caller, plugin_id: str, *, lock: bool = Fals
 
 def visible(caller: Caller) -> ColumnElement[bool]:
     """Return the condition for plugins that a caller may see."""
-    return or_(Plugin.app_id == caller.app_id, Plugin.visibility == SHARED)
+    return or_(*_own_or_shared(caller))
+
+
+def _own_or_shared(caller: Caller) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Plugin.app_id == caller.app_id, Plugin.visibility == SHARED
 
 
 def list_plugins(
@@ -146,7 +150,7 @@ def list_plugins(
     updated_since: datetime | None = None,
 ) -> dict[str, Any]:
     """Return a page of the plugins that the caller sees, newest first."""
-    query: Select[Any] = select(Plugin).where(visible(caller))
+    query: Select[Any] = select(Plugin)
     if plugin_type is not None:
         query = query.where(Plugin.plugin_type == plugin_type)
     if status is not None:
@@ -163,7 +167,7 @@ def list_plugins(
                 func.lower(Plugin.description).contains(needle, autoescape=True),
             )
         )
-    return list_page(session, query, page, [Plugin.id], rendering.summary)
+    return list_page(session, query, page, [Plugin.id], rendering.summary, any_of=_own_or_shared(caller))
 
 
 def list_versions(session: Session, caller: Caller, found: Registration, page: Page) -> dict[str, Any]:

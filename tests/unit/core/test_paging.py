@@ -115,3 +115,35 @@ def test_pages_cover_every_row_once_in_order(database: DatabaseService, descendi
     else:
         assert [row for row in seen if row[1] < 100] == expected
     assert len(seen) == len(set(seen))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_pages_of_rows_that_meet_one_of_several_conditions_are_those_of_the_or(
+    database: DatabaseService, limit: int
+) -> None:
+    # GIVEN rows that meet one condition, the other, both and neither
+    with database.session_getter() as session:
+        session.add_all(
+            App(id=number, name="ab"[number % 2], status=number % 3 > 0, alias_id=f"app-{number}")
+            for number in range(1, 15)
+        )
+    conditions = (App.name == "a", App.status == 0)
+    expected = [number for number in range(14, 0, -1) if number % 2 == 0 or number % 3 == 0]
+
+    seen: list[int] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor:
+        with database.reads() as session:
+            answer = list_page(
+                session,
+                select(App).where(App.id != 6),
+                page(cursor, limit=limit),
+                [App.id],
+                lambda app: {"id": app.id},
+                any_of=conditions,
+            )
+        assert len(answer["items"]) <= limit
+        seen += [item["id"] for item in answer["items"]]
+        cursor, pages = answer["nextCursor"], pages + 1
+
+    assert seen == [number for number in expected if number != 6]
