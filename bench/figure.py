@@ -22,7 +22,7 @@ class Figure:
     floor
         The same, in the same unit, of the least that could be done; None where there is nothing to compare with.
     ratio
-        value / floor; None where the budget bounds the value itself.
+        value / floor, the median of the rounds; None where the budget bounds the value itself.
     budget
         The most that the ratio (the value, without a ratio) may be; None for information only.
     ok
@@ -58,7 +58,10 @@ def compared(
     *,
     scale: float = 1.0,
 ) -> Figure:
-    """Return the ratio of two medians that were measured side by side.
+    """Return how much more the one takes than the other, round by round.
+
+    The ratio is the median of the rounds' ratios, not the ratio of the medians: the two readings of a round were
+    taken one after the other, so whatever slowed the machine down slowed both.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def compared(
         What turns a measurement into `unit`.
     """
     value, floor = median(values) * scale, median(floors) * scale
-    ratio = value / floor
+    ratio = median(one / other for one, other in zip(values, floors, strict=True))
     return Figure(
         name,
         area,

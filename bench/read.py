@@ -20,7 +20,8 @@ from tests.plugin_rows import put_plugin
 from tests.wire import WireProxy
 
 AREA = "read"
-ROUNDS, TIMES = 60, 25
+ROUNDS, TIMES = 200, 8
+POSTS = 60
 COUNTED = 100
 # Enough for a manifest of ordinary size: what the answer renders and hashes.
 ACTIONS = {f"action{number}": {"description": "Does one thing."} for number in range(5)}
@@ -65,7 +66,7 @@ def _times(url: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
         gets = interleaved(
             {"ours": lambda: seconds(get, TIMES), "bare": lambda: seconds(bare, TIMES)}, ROUNDS
         )
-        posts = interleaved(_posts(deployment.client), ROUNDS)
+        posts = interleaved(_posts(deployment.client), POSTS)
     return gets, posts
 
 

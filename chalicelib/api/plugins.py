@@ -68,8 +68,9 @@ def _time(text: str | None) -> datetime | None:
     blueprint, "GET", "/plugins/{pluginId}", role="viewer",
     returns={200: PLUGIN}, summary="One plugin, as registered now",
 )  # fmt: skip
-def get_plugin(request: Request) -> dict[str, Any]:
-    return catalog.find(request.cache, request.caller, request.path["pluginId"]).resource
+def get_plugin(request: Request) -> Answer:
+    found = catalog.find(request.cache, request.caller, request.path["pluginId"])
+    return Answer(found.resource, headers={"ETag": found.etag})
 
 
 @endpoint(

@@ -59,6 +59,10 @@ _SQLITE = text(
 )
 
 
+# What a row says of an environment: versions, what is loaded, why something is not.
+_State = tuple[dict[str, int], list[Any] | None, str | None]
+
+
 class Heartbeat:
     """Writes this process's instance rows, at most one statement per instance every few seconds unless what
     it runs has changed."""
@@ -66,7 +70,7 @@ class Heartbeat:
     def __init__(self, database: DatabaseService, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._written: dict[str, tuple[float, str]] = {}
+        self._written: dict[str, tuple[float, _State | None]] = {}
 
     def beat(
         self,
@@ -90,14 +94,15 @@ class Heartbeat:
         instance_id, function, tenant
             Which environment, of which function; empty where it serves every tenant.
         versions
-            Cache versions by scope that the invocation ran under.
+            Cache versions by scope that the invocation ran under. Kept to compare with, as `loaded` is: neither may
+            be changed afterwards.
         loaded, load_error, memory_bytes
             What a runtime environment has loaded, why it could not, and what it needs for it.
         seen_at
             When the invocation began, before it read `versions`; now where not given.
         """
-        state = json.dumps([versions, loaded, load_error], sort_keys=True)
-        at, before = self._written.get(instance_id, (0.0, ""))
+        state = (versions, loaded, load_error)
+        at, before = self._written.get(instance_id, (0.0, None))
         if state == before and self._clock() - at < HEARTBEAT_EVERY_S:
             return False
         values = {
