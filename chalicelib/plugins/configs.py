@@ -140,14 +140,14 @@ def _stored(
         if named is not None:
             chosen[named.scope] = named
         ordered = [chosen[scope] for scope in SCOPES if scope in chosen]
-        return tuple(_Layer(row.app_id, row.config_id, row.config_items) for row in ordered), [
-            ("plugins", plugin_id)
-        ]
+        layers = tuple(_Layer(row.app_id, row.config_id, row.config_items) for row in ordered)
+        generation = session.scalar(select(Plugin.generation).where(Plugin.plugin_id == plugin_id))
+        return _Stored(layers, None if generation is None else str(generation)), [("plugins", plugin_id)]
 
-    layers = cache.load(("plugin_configs", plugin_id, app_id, subject, config_id), read)
-    if layers is None:
+    stored = cache.load(("plugin_configs", plugin_id, app_id, subject, config_id), read)
+    if stored is None:
         raise not_found()
-    return layers
+    return stored
 
 
 def _applying(app_id: int, subject: str | None, named: PluginConfig | None) -> ColumnElement[bool]:

@@ -81,7 +81,7 @@ def execute(
     errors.NotFound
         No such plugin, or no such config.
     errors.Conflict
-        `plugin.not_executable`, `plugin.broken`, `plugin.disabled`.
+        `plugin.not_executable`, `plugin.broken`, `plugin.disabled`; `plugin.changed` where it does not stand still.
     errors.Invalid
         `plugin.unknown_action`, `plugin.params_invalid`, `config.incomplete`; nothing was run.
     errors.UpstreamFailed, errors.UpstreamTimeout, errors.Unavailable
@@ -89,11 +89,7 @@ def execute(
         `plugin.result_too_large`, `plugin.result_invalid`, `plugin.load_failed`, `runtime.failed`; each with
         `executionId`, `version` and `logs`.
     """
-    found = catalog.find(services.cache, caller, plugin_id)
-    _check_runs(found)
-    declared = _action(found, action)
-    schema = declared.get("paramsSchema", found.resource["paramsSchema"])
-    _refuse(schema, params, "/params", Invalid("The params do not fit.", code="plugin.params_invalid"))
+    found, declared, config = _settled(services, caller, plugin_id, action, params, config_id, subject)
     if timeout_ms is None:
         timeout_ms = found.resource["manifest"].get("resources", {}).get("timeoutMs", DEFAULT_TIMEOUT_MS)
     run = _Run(new_ulid(), found, caller, action, subject, timeout_ms, datetime.now(UTC))
@@ -101,15 +97,6 @@ def execute(
         "plugin.execute", pluginId=plugin_id, version=found.version, action=action
     ) as operation:
         operation.note(executionId=run.execution_id)
-        with operation.phase("config"):
-            config = configs.resolve(
-                services.database,
-                services.cache,
-                found,
-                app_id=caller.app_id,
-                subject=subject,
-                config_id=config_id,
-            )
         with operation.phase("invoke"):
             execution, problem = _invoke(
                 services, heartbeat, run, params, config, declared.get("returnsSchema")
@@ -123,6 +110,40 @@ def execute(
             services.database.run(lambda session: store(session, execution))
             raise problem
     return execution
+
+
+def _settled(
+    services: Services,
+    caller: Caller,
+    plugin_id: str,
+    action: str,
+    params: Any,
+    config_id: str | None,
+    subject: str | None,
+) -> tuple[Registration, dict[str, Any], dict[str, Any]]:
+    """Return (registration, declared action, configuration in force), all of one state of the plugin."""
+    for last in (False, False, True):
+        found = catalog.find(services.cache, caller, plugin_id)
+        _check_runs(found)
+        declared = _action(found, action)
+        schema = declared.get("paramsSchema", found.resource["paramsSchema"])
+        _refuse(schema, params, "/params", Invalid("The params do not fit.", code="plugin.params_invalid"))
+        try:
+            config = configs.resolve(
+                services.database,
+                services.cache,
+                found,
+                app_id=caller.app_id,
+                subject=subject,
+                config_id=config_id,
+            )
+        except Conflict as error:
+            # It changed between the two reads; the cache has followed, so the next look sees the new state.
+            if last or error.code != "plugin.changed":
+                raise
+            continue
+        return found, declared, config
+    raise AssertionError("unreachable")
 
 
 def _check_runs(found: Registration) -> None:

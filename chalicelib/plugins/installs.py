@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core import audit
 from chalicelib.core.caller import Caller
+from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, NotFound, TooLarge, Violation
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.paging import Page, list_page
@@ -33,6 +34,7 @@ from chalicelib.plugins.models import (
     VERIFYING,
     PluginInstall,
 )
+from chalicelib.plugins.ownership import hold_owner
 from chalicelib.plugins.registration import Registered
 
 UPLOAD_S = 3600
@@ -103,8 +105,15 @@ def copy_of(task: PluginInstall) -> PluginInstall:
     return PluginInstall(**{name: value for name in names if (value := getattr(task, name)) is not None})
 
 
-def save(session: Session, caller: Caller, task: PluginInstall) -> dict[str, Any]:
-    """Add a new task and return its resource."""
+def save(session: Unit, caller: Caller, task: PluginInstall) -> dict[str, Any]:
+    """Add a new task and return its resource.
+
+    Raises
+    ------
+    errors.Forbidden
+        `install.app_disabled`
+    """
+    hold_owner(session, caller)
     session.add(task)
     session.flush()
     resource = rendering.install(task)
@@ -153,7 +162,9 @@ def cancel(session: Session, caller: Caller, install_id: str) -> dict[str, Any]:
         It has ended otherwise.
     """
     task = find(session, caller, install_id, lock=True)
-    if task.state in TERMINAL and task.state not in (CANCELLED, FAILED):
+    if task.state == CANCELLED:
+        return rendering.install(task)
+    if task.state in TERMINAL and task.state != FAILED:
         raise Conflict(f"The install is {task.state} already.", code="install.ended")
     task.state = CANCELLED
     task.lease_owner = task.lease_until = None
@@ -202,12 +213,7 @@ def claim(session: Session, key: str, version_id: str, now: datetime) -> tuple[P
     errors.NotFound
         No task names this key.
     """
-    task = session.scalars(
-        select(PluginInstall)
-        .where(PluginInstall.object_key == key, PluginInstall.object_version.in_(["", version_id]))
-        .order_by(PluginInstall.object_version.desc())
-        .with_for_update()
-    ).first()
+    task = _locked_by_object(session, key, version_id)
     if task is None:
         raise NotFound("No install names this object.", code="install.not_found")
     if task.state in TERMINAL:
@@ -221,6 +227,24 @@ def claim(session: Session, key: str, version_id: str, now: datetime) -> tuple[P
     task.lease_owner, task.lease_until = owner, now + timedelta(seconds=LEASE_S)
     session.flush()
     return task, owner
+
+
+def _locked_by_object(session: Session, key: str, version_id: str) -> PluginInstall | None:
+    """Return the task that an object belongs to, locked.
+
+    Found first and locked by its primary key: the version is part of the index that finds it, so on MySQL a locking
+    search that waits for a claim to write the version passes the row by, and would call the object unknown.
+    """
+    ids = session.scalars(
+        select(PluginInstall.id)
+        .where(PluginInstall.object_key == key, PluginInstall.object_version.in_(["", version_id]))
+        .order_by(PluginInstall.object_version.desc())
+    )
+    found = ids.first()
+    if found is None:
+        return None
+    task = session.scalars(select(PluginInstall).where(PluginInstall.id == found).with_for_update()).one_or_none()
+    return task if task is not None and task.object_version in ("", version_id) else None
 
 
 def held(session: Session, install_id: str, owner: str) -> PluginInstall:
@@ -279,15 +303,13 @@ def release(session: Session, install_id: str, owner: str, code: str, detail: st
 
 def fail(session: Session, key: str, version_id: str, code: str, detail: str, now: datetime) -> bool:
     """End a task that the queue gave up; False where it has ended or a function still works on it."""
-    task = session.scalars(
-        select(PluginInstall)
-        .where(PluginInstall.object_key == key, PluginInstall.object_version.in_(["", version_id]))
-        .with_for_update()
-    ).first()
+    task = _locked_by_object(session, key, version_id)
     if task is None or task.state in TERMINAL:
         return False
     if task.lease_until is not None and task.lease_until > now:
         return False
+    # Never claimed, perhaps: a retry must name the object that was given up.
+    task.object_version = task.object_version or version_id
     reasons = [Violation(one["pointer"], one["rule"], one["message"]) for one in task.errors or []]
     _end(task, FAILED, task.error_code or code, reasons, detail)
     return True

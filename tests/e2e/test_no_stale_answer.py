@@ -1,0 +1,128 @@
+"""No stale answer: random histories of a whole stack, checked against the sequential model; and what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.core.instances import HEARTBEAT_EVERY_S
+from infra.functions import ROOT
+from infra.local.pool import Scaling
+from infra.local.stack import LocalStack
+from tests.e2e.conftest import UNLIMITED
+from tests.e2e.history import workload
+from tests.e2e.history.checker import NEVER, STALE
+from tests.e2e.history.packages import package
+from tests.e2e.history.recorder import Recorder
+from tests.mutants import without_bump
+from tests.wire import WireProxy
+
+pytestmark = pytest.mark.slow
+
+API_PROCESSES = 4
+# More than one environment of the same tenant, and a bound: every environment loads what it runs.
+RUNTIMES = {"runtime": Scaling(maximum=3), "runtime_network": Scaling(maximum=2)}
+OPERATIONS = 2_200
+# A mutant is found long before that.
+MUTANT_OPERATIONS = 250
+
+
+@contextmanager
+def running(folder: Path, database_url: str, task_root: Path = ROOT) -> Iterator[LocalStack]:
+    with LocalStack(
+        folder,
+        database_url=database_url,
+        api_processes=API_PROCESSES,
+        schedules=False,
+        environment=UNLIMITED,
+        scaling=RUNTIMES,
+        task_root=task_root,
+    ) as stack:
+        yield stack
+
+
+def histories(stack: LocalStack, operations: int, within_s: float, seed: int) -> Recorder:
+    assert stack.admin_credential is not None
+    return workload.run(stack.url, stack.admin_credential, operations=operations, within_s=within_s, seed=seed)
+
+
+def test_no_answer_is_stale(tmp_path: Path, database_url: str) -> None:
+    seed = time.time_ns() % 10_000
+    with running(tmp_path / "local", database_url) as stack:
+        seen = histories(stack, OPERATIONS, 80, seed)
+        api = [one for one in stack.environments("api") if one.served]
+        runtimes = Counter(
+            (name, one.tenant) for name in RUNTIMES for one in stack.environments(name) if one.served
+        )
+
+    found = seen.violations()
+    assert not found, f"seed {seed}: {len(found)} violations, the first: {found[:3]}"
+    assert not seen.faults, f"seed {seed}: {seen.faults[:3]}"
+    assert seen.total >= 2_000, seen.operations
+    assert len(api) >= API_PROCESSES
+    assert all(count >= 2 for count in runtimes.values()) and len(runtimes) == 2, runtimes
+    # Every kind of write took effect, and every kind of answer was among what was judged.
+    assert set(seen.done) >= {*workload.ACTIONS, "install"}, seen.done
+    assert set(seen.shown) >= {
+        "GET plugin", "GET config", "GET /plugins", "execute", "execute: disabled", "GET plugin: 404",
+    }, seen.shown  # fmt: skip
+    assert seen.shown["execute"] >= 100, seen.shown
+
+
+@pytest.mark.parametrize("model", ["Plugin", "PluginConfig"])
+def test_a_forgotten_bump_is_found(tmp_path: Path, sqlite_url: str, model: str) -> None:
+    """The same histories on an application that forgets to bump the cache for one model."""
+    mutant = without_bump(tmp_path / "mutant", model)
+    with running(tmp_path / "local", sqlite_url, mutant) as stack:
+        seen = histories(stack, MUTANT_OPERATIONS, 40, seed=1)
+
+    kinds = Counter(one.kind for one in seen.violations())
+    assert kinds[STALE] > 0, f"{kinds} in {seen.total} operations"
+    # What is stale was true once: the mutant forgets, it does not invent.
+    assert kinds[NEVER] <= kinds[STALE], kinds
+
+
+def test_a_warm_authenticated_read_is_one_round_trip(tmp_path: Path, mysql_url: str) -> None:
+    """Counted on the wire of a real API process. Beside the version read there is at most one heartbeat in five
+    seconds, which is told apart by its table and counted by itself; when a credential was used is written once in five
+    minutes, so before the counting begins."""
+    reads = 50
+    with (
+        WireProxy(mysql_url) as wire,
+        LocalStack(
+            tmp_path / "local", database_url=wire.url, api_processes=1, schedules=False, environment=UNLIMITED
+        ) as stack,
+    ):
+        client = workload.Client(stack.url, stack.admin_credential or "")
+        path, tag = installed(client)
+        for _ in range(3):
+            assert client.send("GET", path).status == 200
+        began = time.monotonic()
+        wire.commands.clear()
+        answers = [client.send("GET", path, headers={"If-None-Match": tag}) for _ in range(reads)]
+        answers += [client.send("GET", path) for _ in range(reads)]
+        lasted = time.monotonic() - began
+        commands = list(wire.commands)
+        [process] = stack.environments("api")
+        client.close()
+
+    assert [answer.status for answer in answers] == [304] * reads + [200] * reads
+    assert process.served >= 2 * reads
+    versions = [one for one in commands if one == "QUERY SELECT scope, version, epoch FROM cache_version"]
+    heartbeats = [one for one in commands if one.startswith("QUERY INSERT INTO instance ")]
+    assert len(versions) == 2 * reads
+    assert len(heartbeats) <= 1 + lasted / HEARTBEAT_EVERY_S
+    assert Counter(commands) == Counter(versions) + Counter(heartbeats), "nothing else is on the wire"
+
+
+def installed(client: workload.Client) -> tuple[str, Any]:
+    answer = client.upload("POST", "/plugins/install", package("py-wire", "1.0.0", "python"))
+    assert answer.status == 201, answer.response.text
+    path = f"/plugins/{answer.body['pluginId']}"
+    return path, client.send("GET", path).response.headers["etag"]
