@@ -36,7 +36,8 @@ def _nothing() -> None:
 class Channel:
     """The runtime's ends of a child's pipes.
 
-    `watch` is called every WATCH_INTERVAL_S of a wait; it ends the wait by raising.
+    `watch` is called every WATCH_INTERVAL_S of a wait; it ends the wait by raising. `frame_bytes` is the length of
+    the last frame that was received.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class Channel:
     def __init__(self, outgoing: int, incoming: int, log: int) -> None:
         self._outgoing, self._incoming, self._log = outgoing, incoming, log
         self._received = bytearray()
+        self.frame_bytes = 0
         self._log_open = True
         self.watch: Callable[[], None] = _nothing
         for descriptor in (outgoing, incoming, log):
@@ -90,6 +92,7 @@ class Channel:
             self._fill()
             frame = self._frame()
         self.drain(log)
+        self.frame_bytes = len(frame)
         return read_object(frame)
 
     def drain(self, log: Log) -> None:

@@ -26,7 +26,8 @@ MAX_RESULT_BYTES = 5 * 1024 * 1024
 MAX_OPEN_FILES = 64
 THREAD_STACK_BYTES = 2 * 1024 * 1024
 
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 1, 22, 38, 2
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_SECCOMP_MODE_FILTER = 2
 _M_ARENA_MAX = -8
 # linux/landlock.h; the numbers of these calls are the same on every architecture.
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT, _LANDLOCK_PATH_BENEATH = 444, 445, 446, 1
@@ -75,7 +76,7 @@ class Http:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self.lock = threading.Lock()
-        self.open = False
+        self.turn: str | None = None  # of the execution that is going on
 
     def request(
         self,
@@ -94,13 +95,13 @@ class Http:
             "bodyBase64": None if content is None else base64.b64encode(content).decode(),
             "timeoutMs": timeout_ms,
         }
-        frame = json.dumps({"http": message}).encode()
-        if len(frame) > MAX_RESULT_BYTES:
-            raise HttpError("http.request_too_large", "the request is too large")
         with self.lock:
             # A thread that outlives its execution would read the frames of the next one.
-            if not self.open:
+            if self.turn is None:
                 raise HttpError("http.closed", "context.http works during execute() only")
+            frame = json.dumps({"turn": self.turn, "http": message}).encode()
+            if len(frame) > MAX_RESULT_BYTES:
+                raise HttpError("http.request_too_large", "the request is too large")
             self._pipe.send(frame)
             answer = self._pipe.receive()
         if "error" in answer:
@@ -124,6 +125,7 @@ class Context(dict[str, Any]):
 
 def main(incoming: int, outgoing: int) -> None:
     """Lock in, load, and answer until the runtime closes the pipe."""
+    _hide()
     pipe = Pipe(incoming, outgoing)
     setup = pipe.receive()
     try:
@@ -150,34 +152,34 @@ def main(incoming: int, outgoing: int) -> None:
 
 
 def _answer(plugin: Any, frame: dict[str, Any], http: Http, folder: str) -> bytes:
-    http.open = True
+    turn = frame["turn"]
+    http.turn = turn
     try:
         result = plugin.execute(frame["action"], frame["params"], Context(frame["context"], http))
-        answer = json.dumps({"result": result}, ensure_ascii=False, allow_nan=False).encode()
+        answer = json.dumps({"turn": turn, "result": result}, ensure_ascii=False, allow_nan=False).encode()
         if len(answer) > MAX_RESULT_BYTES:
-            return _error("output", "plugin.result_too_large", "The result is too large.")
+            return _error("output", "plugin.result_too_large", "The result is too large.", turn=turn)
         return answer
     except MemoryError:
-        return _error("memory", "plugin.out_of_memory", "The plugin ran out of memory.")
+        return _error("memory", "plugin.out_of_memory", "The plugin ran out of memory.", turn=turn)
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         _report(error, folder)
         code, data = getattr(error, "code", None), getattr(error, "data", None)
         name = "plugin.recursion" if isinstance(error, RecursionError) else "plugin.exception"
-        return _error(
-            "plugin", code if isinstance(code, str) else name, f"{type(error).__name__}: {error}", data
-        )
+        message = f"{type(error).__name__}: {error}"
+        return _error("plugin", code if isinstance(code, str) else name, message, data, turn=turn)
     finally:
         with http.lock:  # waits for a thread's request that is on its way
-            http.open = False
+            http.turn = None
         _flush()
 
 
-def _error(kind: str, code: str, message: str, data: Any = None) -> bytes:
+def _error(kind: str, code: str, message: str, data: Any = None, *, turn: str | None = None) -> bytes:
     error = {"kind": kind, "code": code, "message": message[:2000], "data": data}
     try:
-        return json.dumps({"error": error}, allow_nan=False).encode()
+        return json.dumps({"turn": turn, "error": error}, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
-        return json.dumps({"error": {**error, "data": None}}).encode()
+        return json.dumps({"turn": turn, "error": {**error, "data": None}}).encode()
 
 
 def _fail(pipe: Pipe, kind: str, code: str, message: str) -> NoReturn:
@@ -230,6 +232,12 @@ def _clean_up(plugin: Any, folder: str) -> None:
             plugin.cleanup()
     except BaseException as error:  # noqa: BLE001 - the process ends either way
         _report(error, folder)
+
+
+def _hide() -> None:
+    """Close `/proc/<pid>/mem` and its neighbours to other plugins of this user, before the configuration comes:
+    where there is no Landlock, native code of theirs could read our secrets there."""
+    _check(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
 
 
 def _lock_in(setup: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +15,10 @@ ONE_MIB = 1024 * 1024
 
 MAX_RESULT_BYTES = 5 * ONE_MIB
 """Of a result as JSON: Lambda's own limit for an answer is 6 MB, and logs and figures travel with it."""
+
+MAX_TRAVELLING_BYTES = 6 * ONE_MIB - ONE_MIB // 2
+"""Of a result as it travels: JSON text within the JSON of the API function's answer, where each quote and backslash
+has become two to four bytes. What is left of Lambda's 6 MB is for the log and the envelope."""
 
 MAX_LOG_BYTES = 64 * 1024
 MAX_MESSAGE_LENGTH = 2_000
@@ -117,7 +123,30 @@ def read_answer(raw: bytes) -> Any:
     # The envelope is `{"result":…}`: the answer is at most a few bytes larger than the result, blanks aside.
     if len(raw) > MAX_RESULT_BYTES and len(strict_json.canonical(answer["result"])) > MAX_RESULT_BYTES:
         raise result_too_large()
+    check_travels(answer["result"], len(raw))
     return answer["result"]
+
+
+def check_travels(result: Any, size: int) -> None:
+    """Refuse a result that the functions between here and the caller could not carry.
+
+    Parameters
+    ----------
+    size
+        Bytes that it came as; they at most triple on the way, so a small one is not looked at.
+
+    Raises
+    ------
+    PluginFault
+        `plugin.result_too_large`. Without it the run is stored as a success whose answer nobody gets.
+    """
+    if size * 3 <= MAX_TRAVELLING_BYTES:
+        return
+    inner = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    # Lambda's runtime client escapes what is not ASCII before Python 3.12.
+    outer = json.dumps(inner, ensure_ascii=sys.version_info < (3, 12))
+    if len(outer.encode("utf-8")) > MAX_TRAVELLING_BYTES:
+        raise result_too_large()
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -141,9 +170,7 @@ def plugin_error(error: Any) -> PluginFault:
     data = error.get("data")
     if data is not None and len(strict_json.canonical(data)) > MAX_DATA_BYTES:
         data = None
-    return PluginFault(
-        "plugin", _text(error.get("code"), "plugin.error"), _text(error.get("message"), ""), data
-    )
+    return PluginFault("plugin", _code(error.get("code")), _text(error.get("message"), ""), data)
 
 
 def from_error(error: HotplugError, kind: Kind) -> PluginFault:
@@ -158,3 +185,8 @@ def _bad_output(why: str) -> PluginFault:
 
 def _text(value: Any, default: str) -> str:
     return value if isinstance(value, str) and value else default
+
+
+def _code(value: Any) -> str:
+    # It is kept, counted and shown in lists: a line break or an escape sequence has no place there.
+    return value if isinstance(value, str) and value and value.isprintable() else "plugin.error"

@@ -101,11 +101,18 @@ def user_tasks(uid: int) -> int:
     """Return how many threads a user has now, in all of the processes that can be seen."""
     total = 0
     for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
         try:
-            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == uid:
-                total += len(os.listdir(f"/proc/{name}/task"))
+            # Not the owner of /proc/{pid}: that is root where a process is not dumpable, as ours are.
+            fields = dict(
+                line.split(":", 1)
+                for line in Path(f"/proc/{name}/status").read_text("utf-8", "replace").splitlines()
+            )
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
+        if int(fields["Uid"].split()[0]) == uid:
+            total += int(fields["Threads"])
     return total
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,9 @@ from chalicelib.plugins.runtime.faults import (
     Deadline,
     Kind,
     PluginFault,
+    check_travels,
     cpu_exhausted,
+    out_of_memory,
     plugin_error,
     result_too_large,
     while_loading,
@@ -46,12 +49,11 @@ FIRST_UID = 60_000
 UIDS = 5_000
 RUN_FOLDER_PREFIX = "hotplug-run-"
 
-_KINDS: dict[str, Kind] = {
-    "plugin": "plugin",
-    "memory": "memory",
-    "output": "output",
-    "load": "load",
-    "refused": "refused",
+# What a child says of a load that failed, and the code that goes with it: the code is ours to give, the message may
+# be the plugin's.
+_LOAD_KINDS: dict[str, tuple[Kind, str]] = {
+    "load": ("load", "plugin.load_failed"),
+    "refused": ("refused", "plugin.sandbox_unavailable"),
 }
 # What the standard library reads outside its own folder: shared libraries, time zones, OpenSSL's defaults.
 _SYSTEM_FILES = (
@@ -126,6 +128,7 @@ class PythonPlugin:
         self._uid = _next_uid() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix=f"{RUN_FOLDER_PREFIX}{os.getpid()}-"))
         self._child: subprocess.Popen[bytes] | None = None
+        self._strayed = False
         try:
             unpack(archive, self._folder, group=self._uid)
             self._child, self._channel = _start()
@@ -135,7 +138,8 @@ class PythonPlugin:
             self._channel.send(self._setup(config, sandbox), deadline, log)
             answer = self._channel.receive(deadline, log)
             if "error" in answer:
-                raise _fault(answer["error"])
+                raise self._load_fault(answer["error"])
+            self._rest()
         except ChildEnded:
             raise self._crash("load") from None
         except PluginFault as fault:
@@ -157,27 +161,34 @@ class PythonPlugin:
 
     def execute(self, request: Request, gateway: Gateway, deadline: Deadline, log: Log) -> Any:
         """Return the result. After any fault but the plugin's own error the child is gone."""
-        message = {"action": request.action, "params": request.params, "context": dict(request.context)}
-        keep = False
+        turn = secrets.token_hex(8)
+        message = {"turn": turn, "action": request.action, "params": request.params}
+        message["context"] = dict(request.context)
+        keep, self._strayed = False, False
         try:
             self._channel.drain(Log())  # of a thread that outlived its execution: another caller's
+            self._wake()
             self._channel.watch = self._watch(self._plugin.resources.cpu_budget_ms(request.timeout_ms))
             self._channel.send(message, deadline, log)
-            answer = self._channel.receive(deadline, log)
+            answer = self._next(turn, deadline, log)
             while "http" in answer:
                 asked = answer["http"]
                 self._channel.send(gateway.call(asked if isinstance(asked, dict) else {}), deadline, log)
-                answer = self._channel.receive(deadline, log)
+                answer = self._next(turn, deadline, log)
             if "error" in answer:
-                fault = _fault(answer["error"])
+                fault = self._fault(answer["error"])
                 keep = fault.kind in ("plugin", "output")
                 raise fault
             keep = True
-            return answer.get("result")
+            result = answer.get("result")
+            check_travels(result, self._channel.frame_bytes)
+            return result
         except ChildEnded:
             raise self._crash("plugin") from None
         finally:
-            if not keep:
+            if keep and not self._strayed:
+                self._rest()
+            else:
                 self._kill()
 
     def close(self, log: Log | None = None) -> None:
@@ -192,6 +203,7 @@ class PythonPlugin:
         if self.alive:
             try:
                 deadline = Deadline.after(CLEANUP_MS)
+                self._wake()
                 self._channel.send({"cleanup": True}, deadline, log)
                 self._wait(deadline)
                 self._channel.drain(log)
@@ -199,6 +211,26 @@ class PythonPlugin:
                 pass  # it is killed below, which is all that a child can be asked for
         self._kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _next(self, turn: str, deadline: Deadline, log: Log) -> dict[str, Any]:
+        """Return the next frame of this execution.
+
+        A frame of another one is passed over, and its child is not used again: taken for an answer, it would move
+        every later answer on by one, and each caller would get the result of the one before.
+        """
+        while (frame := self._channel.receive(deadline, log)).get("turn") != turn:
+            self._strayed = True
+        return frame
+
+    def _rest(self) -> None:
+        """Stop the child until it is needed. A thread of it that ran on would use the processor of whoever comes next,
+        and could look on while another plugin's process is being made and is not closed to it yet."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGSTOP)
+
+    def _wake(self) -> None:
+        if self._child is not None:
+            self._child.send_signal(signal.SIGCONT)
 
     def _wait(self, deadline: Deadline) -> None:
         try:
@@ -258,6 +290,22 @@ class PythonPlugin:
 
         return check
 
+    def _fault(self, error: Any) -> PluginFault:
+        """Return the fault for an error that came over the pipe. The plugin may have written it: of what is not its own
+        error only the kind is taken."""
+        kind = _kind(error)
+        if kind == "output":
+            return result_too_large()
+        if kind == "memory":
+            return out_of_memory(self._plugin.resources.memory_bytes)
+        return plugin_error(error)
+
+    def _load_fault(self, error: Any) -> PluginFault:
+        known = _LOAD_KINDS.get(_kind(error))
+        if known is None:
+            return self._fault(error)
+        return PluginFault(*known, plugin_error(error).detail)
+
     def _crash(self, kind: Kind) -> PluginFault:
         code = self._child.wait() if self._child else 0
         if code == -signal.SIGXCPU:
@@ -310,9 +358,5 @@ def _next_uid() -> int:
     return FIRST_UID + next(_uids) % UIDS
 
 
-def _fault(error: Any) -> PluginFault:
-    fault = plugin_error(error)
-    kind = _KINDS.get(error.get("kind", "plugin"), "plugin") if isinstance(error, dict) else "plugin"
-    if kind == "output":
-        return result_too_large()
-    return PluginFault(kind, fault.code, fault.detail, fault.data)
+def _kind(error: Any) -> str:
+    return str(error.get("kind")) if isinstance(error, dict) else ""

@@ -37,6 +37,7 @@ SUCCESS, BADF, FAULT, INVAL, NOSYS, NOTSUP, SPIPE, NOTCAPABLE = 0, 8, 21, 28, 52
 MAX_VECTORS = 1_024
 MAX_SUBSCRIPTIONS = 1_024
 RANDOM_CHUNK = 64 * 1024
+WRITE_CHUNK = 1024 * 1024
 OUTPUT_LIMIT = MAX_RESULT_BYTES + ONE_MIB  # blanks and the envelope around the largest result
 
 _READ, _WRITE = 1 << 1, 1 << 6  # rights
@@ -240,7 +241,10 @@ class Host:
             return BADF
         written = 0
         for pointer, length in memory.vectors(vectors, count):
-            call.write(descriptor, memory.read(pointer, length))
+            # In pieces: a thousand vectors may each name all of the memory, and no deadline ends a copy.
+            for offset in range(0, length, WRITE_CHUNK):
+                _check_deadline(call)
+                call.write(descriptor, memory.read(pointer + offset, min(WRITE_CHUNK, length - offset)))
             written += length
         memory.write(result, struct.pack("<I", written & 0xFFFFFFFF))
         return SUCCESS
@@ -273,12 +277,13 @@ class Host:
 
     def _random(self, call: Call, memory: _Memory, pointer: int, length: int) -> int:
         for offset in range(0, length, RANDOM_CHUNK):
-            if call.deadline.passed:
-                raise timed_out()
+            _check_deadline(call)
             memory.write(pointer + offset, os.urandom(min(RANDOM_CHUNK, length - offset)))
         return SUCCESS
 
     def _http_request(self, call: Call, memory: _Memory, pointer: int, length: int) -> int:
+        if length > OUTPUT_LIMIT:
+            raise result_too_large()
         answer = call.gateway.call(read_object(memory.read(pointer, length)))
         call.http_response = json.dumps(answer, ensure_ascii=False).encode("utf-8")
         return len(call.http_response)
@@ -307,6 +312,11 @@ def _now(clock: int) -> int:
     if clock in (2, 3):
         return time.thread_time_ns()
     raise _Errno(INVAL)
+
+
+def _check_deadline(call: Call) -> None:
+    if call.deadline.passed:
+        raise timed_out()
 
 
 def _sleep(seconds: float, deadline: Deadline) -> None:
