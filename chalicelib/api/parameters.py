@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -36,6 +37,16 @@ PAGE: dict[str, Any] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     "cursor": {"type": "string", "minLength": 1, "maxLength": 1024},
 }
+
+SINCE: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 40,
+    "description": "An RFC 3339 time with its offset.",
+}
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+)
 
 # jsonschema costs 126 ms of import, which a read that starts cold should not pay for the sake of `limit`. A
 # query parameter is one scalar, so these keywords are all that it may use; `endpoint` refuses others.
@@ -139,6 +150,26 @@ def query_parameters(raw: Mapping[str, list[str]] | None, schema: Mapping[str, A
         if "default" in rule:
             values.setdefault(name, rule["default"])
     return values
+
+
+def moment(name: str, text: str | None) -> datetime | None:
+    """Return the time in a query parameter that is declared as `SINCE`, in UTC; None where it was not given.
+
+    Raises
+    ------
+    errors.BadRequest
+        For what is no RFC 3339 time, or lies before the year 1 in UTC.
+    """
+    if text is None:
+        return None
+    try:
+        if _RFC_3339.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        # OverflowError: year 1 with an offset that leads before it.
+        pass
+    problem = Violation(f"/query/{name}", "schema.format", "an RFC 3339 time with its offset")
+    raise BadRequest("The query does not hold.", code="request.query", errors=[problem])
 
 
 def _typed(text: str, kind: str) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 from chalice.app import Blueprint
 
 from chalicelib.api.endpoint import BASE, endpoint
-from chalicelib.api.parameters import PAGE
-from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, TEXT, TIME, page_of, resource
+from chalicelib.api.parameters import PAGE, page_of, resource
+from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, TEXT, TIME
 from chalicelib.api.request import Answer, Request
 from chalicelib.plugins import catalog, config_store
 from chalicelib.plugins.configs import SCOPES, SUBJECT_PATTERN

@@ -9,8 +9,8 @@ from chalice.app import Blueprint
 
 from chalicelib.api.body import UPLOAD_LIMIT
 from chalicelib.api.endpoint import BASE, endpoint
-from chalicelib.api.parameters import PAGE
-from chalicelib.api.plugin_schemas import INSTALL, INSTALL_STATES, OPENED_INSTALL, PLUGIN, VALIDATION, page_of
+from chalicelib.api.parameters import PAGE, page_of
+from chalicelib.api.plugin_schemas import INSTALL, INSTALL_STATES, OPENED_INSTALL, PLUGIN, VALIDATION
 from chalicelib.api.request import Answer, Request, UploadedFile
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Invalid, Violation
@@ -22,6 +22,8 @@ from chalicelib.plugins.services import plugin_services
 blueprint = Blueprint(__name__)
 
 REGISTERS = ("database", "presign", "invoke_runtime", "write_artifacts")
+# An enabled plugin's new version is loaded with the configuration in force, decrypted.
+UPDATES = (*REGISTERS, "secrets")
 DECLARED: dict[str, Any] = {
     "filename": {"type": "string", "minLength": 1, "maxLength": 255},
     "size": {"type": "integer", "minimum": 1, "maximum": 2**31},
@@ -84,7 +86,7 @@ def install_plugin(request: Request) -> Answer:
     blueprint, "PUT", "/plugins/{pluginId}", role="publisher", if_match="honoured",
     body=_order({"allowDowngrade": {"type": "boolean"}}),
     multipart=_form({"allowDowngrade": {"enum": ["true", "false"]}}), max_body_bytes=UPLOAD_LIMIT,
-    errors=(409, 422, 502, 504), rights=REGISTERS, memory_mb=1024,
+    errors=(409, 422, 502, 504), rights=UPDATES, memory_mb=1024,
     returns={200: PLUGIN, 202: OPENED_INSTALL}, summary="Update a plugin: same id, a higher version",
 )  # fmt: skip
 def update_plugin(request: Request) -> Answer:
@@ -101,8 +103,8 @@ def _receive(request: Request, target: str | None, *, allow_downgrade: bool) -> 
         return request.write(lambda session: _outcome(work(session)))
 
     if _is_form(request):
-        file = _file(request)
-        received = uploads.Received(file.filename, file.content, request.body.get("manifest"))
+        file = _file(request, "file", "manifest")
+        received = uploads.Received(file.filename, file.content, _manifest(request))
         answer: Answer = uploads.receive(plugin_services(), order, received, write)
     else:
         body = request.body
@@ -125,11 +127,30 @@ def _is_form(request: Request) -> bool:
     return (request.headers.get("content-type") or "").lower().startswith("multipart/form-data")
 
 
-def _file(request: Request) -> UploadedFile:
+def _file(request: Request, *known: str) -> UploadedFile:
+    """Return the package of a form, which may carry no files but those that are `known`."""
+    problems = [
+        Violation(f"/{name[:64]}", "form.name", "no such file is expected")
+        for name in request.files
+        if name not in known
+    ]
     if "file" not in request.files:
-        problem = Violation("/file", "schema.required", "the package is missing")
-        raise Invalid("The form carries no file.", errors=[problem])
+        problems.append(Violation("/file", "schema.required", "the package is missing"))
+    if problems:
+        raise Invalid("The form does not hold.", errors=problems)
     return request.files["file"]
+
+
+def _manifest(request: Request) -> str | None:
+    """Return the manifest beside the package: a text field, or a file as `curl -F manifest=@manifest.json` sends it."""
+    beside: str | None = request.body.get("manifest")
+    if "manifest" not in request.files:
+        return beside
+    try:
+        return request.files["manifest"].content.decode()
+    except UnicodeDecodeError:
+        problem = Violation("/manifest", "json.encoding", "is not UTF-8")
+        raise Invalid("The form does not hold.", errors=[problem]) from None
 
 
 @endpoint(
@@ -139,7 +160,7 @@ def _file(request: Request) -> UploadedFile:
 )  # fmt: skip
 def validate_manifest(request: Request) -> dict[str, Any]:
     if _is_form(request):
-        return uploads.validate_package(_file(request).content)
+        return uploads.validate_package(_file(request, "file").content)
     return uploads.validate_manifest(request.body)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from chalice.app import Blueprint
 
 from chalicelib.api.endpoint import endpoint
-from chalicelib.api.parameters import PAGE
-from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, OPTIONAL_TIME, TEXT, TIME, page_of, resource
+from chalicelib.api.parameters import PAGE, SINCE, moment, page_of, resource
+from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, OPTIONAL_TIME, TEXT, TIME
 from chalicelib.api.request import Answer, Request
 from chalicelib.core import process
-from chalicelib.core.errors import BadRequest, Violation
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.plugins import catalog, execution, execution_log, metrics
@@ -100,12 +98,7 @@ METRIC = resource(
 )
 FILTERS: dict[str, Any] = {
     "outcome": {"type": "string", "enum": list(execution_log.OUTCOMES)},
-    "since": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": 40,
-        "description": "An RFC 3339 time with its offset.",
-    },
+    "since": SINCE,
 }
 
 
@@ -143,25 +136,11 @@ def execute_plugin(request: Request) -> Answer:
 )  # fmt: skip
 def list_executions(request: Request) -> dict[str, Any]:
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
-    outcome, since = request.query.get("outcome"), _time(request.query.get("since"))
+    outcome, since = request.query.get("outcome"), moment("since", request.query.get("since"))
     with request.reads() as session:
         return execution_log.list_executions(
             session, request.caller, found, request.page(), outcome=outcome, since=since
         )
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        value = datetime.fromisoformat(text)
-        if value.tzinfo is not None:
-            return value.astimezone(UTC)
-    except (ValueError, OverflowError):
-        # OverflowError: year 1 with an offset that leads before it.
-        pass
-    problem = Violation("/query/since", "schema.format", "an RFC 3339 time with its offset")
-    raise BadRequest("The query does not hold.", code="request.query", errors=[problem])
 
 
 @endpoint(

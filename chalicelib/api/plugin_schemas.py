@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.api.parameters import resource
+
 TEXT: dict[str, Any] = {"type": "string"}
 OPTIONAL_TEXT: dict[str, Any] = {"type": ["string", "null"]}
 TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
@@ -22,26 +24,6 @@ HOSTS: dict[str, Any] = {
         }
     },
 }
-
-
-def resource(title: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a resource all of whose members are always present."""
-    return {
-        "title": title,
-        "type": "object",
-        "required": list(properties),
-        "additionalProperties": False,
-        "properties": properties,
-    }
-
-
-def page_of(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a page of resources."""
-    return resource(
-        f"{item['title']}Page",
-        {"items": {"type": "array", "items": item}, "nextCursor": OPTIONAL_TEXT},
-    )
-
 
 _SUMMARY: dict[str, Any] = {
     "pluginId": TEXT,

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from chalice.app import Blueprint
 
 from chalicelib.api.endpoint import endpoint
-from chalicelib.api.parameters import PAGE, VERSION_PATTERN
-from chalicelib.api.plugin_schemas import HISTORY, HOSTS, PLUGIN, PLUGIN_SUMMARY, VERSION, page_of
+from chalicelib.api.parameters import PAGE, SINCE, VERSION_PATTERN, moment, page_of
+from chalicelib.api.plugin_schemas import HISTORY, HOSTS, PLUGIN, PLUGIN_SUMMARY, VERSION
 from chalicelib.api.request import Answer, Request
-from chalicelib.core.errors import BadRequest, Forbidden, Violation
+from chalicelib.core.errors import Forbidden
 from chalicelib.plugins import catalog, downloads, lifecycle
 from chalicelib.plugins.services import plugin_services
 
 blueprint = Blueprint(__name__)
 
-RUNS_PLUGINS = ("database", "presign", "invoke_runtime")
+# A load is handed the configuration in force, decrypted.
+RUNS_PLUGINS = ("database", "secrets", "presign", "invoke_runtime")
 CASCADE: dict[str, Any] = {"cascade": {"type": "boolean", "default": False}}
 NOTHING: dict[str, Any] = {"type": "object", "additionalProperties": False, "maxProperties": 0}
-RFC_3339 = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
-)
 FILTERS: dict[str, Any] = {
     "pluginType": {"type": "string", "enum": ["notify", "deploy", "test", "build", "custom"]},
     "status": {"type": "integer", "enum": [0, 1, 2]},
     "source": {"type": "string", "enum": ["local", "market", "s3"]},
     "q": {"type": "string", "minLength": 1, "maxLength": 64},
-    "updatedSince": {"type": "string", "pattern": RFC_3339},
+    "updatedSince": SINCE,
 }
 
 
@@ -47,21 +44,8 @@ def list_plugins(request: Request) -> dict[str, Any]:
             status=query.get("status"),
             source=query.get("source"),
             q=query.get("q"),
-            updated_since=_time(query.get("updatedSince")),
+            updated_since=moment("updatedSince", query.get("updatedSince")),
         )
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        value = None
-    if value is None or value.tzinfo is None:
-        problem = Violation("/query/updatedSince", "schema.format", "an RFC 3339 time with its offset")
-        raise BadRequest("The query does not hold.", code="request.query", errors=[problem])
-    return value
 
 
 @endpoint(

@@ -34,6 +34,15 @@ def lock_app(session: Unit, alias_id: str) -> App:
     return _found(session.scalars(query, execution_options={"populate_existing": True}).one_or_none())
 
 
+def hold_app(session: Unit, app_id: int) -> App | None:
+    """Return an app that nobody can change or delete until this unit ends, None where there is none.
+
+    A shared lock: whoever adds something to the app holds it, and does not wait for others that do the same.
+    """
+    query = select(App).where(App.id == app_id).with_for_update(read=True)
+    return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+
+
 def _found(app: App | None) -> App:
     if app is None:
         raise NotFound("There is no such app.", code="app.not_found")

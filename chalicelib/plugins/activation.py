@@ -6,6 +6,7 @@ Everything here is called under the graph's lock.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -60,18 +61,22 @@ def activate(
         )
     ).one()
     outgoing.config_snapshot = configs.snapshot(session, plugin.plugin_id)
-    schema_before, version_before = plugin.config_schema, plugin.version
+    version_before = plugin.version
+    kept = kept_configs(plugin, version, manifest) if action == "rollback" else None
     _copy(plugin, version, manifest)
     plugin.generation += 1
-    if (
-        action == "rollback"
-        and schema_before != manifest.config_schema
-        and version.config_snapshot is not None
-    ):
-        configs.restore(session, plugin.plugin_id, version.config_snapshot)
+    if kept is not None:
+        configs.restore(session, plugin.plugin_id, kept)
     graph.record(session, plugin.plugin_id, manifest.dependencies)
     note(session, caller, plugin, action, version.version, from_version=version_before)
     return plugin
+
+
+def kept_configs(plugin: Plugin, version: PluginVersion, manifest: Manifest) -> list[dict[str, Any]] | None:
+    """Return the config values that come back with `version`, kept when it was last active; None where the schema is
+    the active version's, and today's values go on."""
+    kept: list[dict[str, Any]] | None = version.config_snapshot
+    return None if plugin.config_schema == manifest.config_schema else kept
 
 
 def _copy(plugin: Plugin, version: PluginVersion, manifest: Manifest) -> None:
@@ -92,7 +97,6 @@ def _copy(plugin: Plugin, version: PluginVersion, manifest: Manifest) -> None:
     plugin.manifest = version.manifest
     plugin.runtime = version.runtime
     plugin.register_status = REGISTERED
-    plugin.register_error = None
     plugin.update_time = datetime.now(UTC)
 
 

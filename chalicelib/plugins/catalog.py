@@ -114,9 +114,16 @@ def registration(plugin: Plugin, version: PluginVersion) -> Registration:
         compiled_version=version.compiled_version,
         compiled_sha256=version.compiled_sha256,
         compiled_size=version.compiled_size,
-        granted_hosts=tuple(plugin.grants.get("network", [])),
+        granted_hosts=_hosts(plugin, version),
         resource=resource,
     )
+
+
+def _hosts(plugin: Plugin, version: PluginVersion) -> tuple[str, ...]:
+    """Return what this version asks for and an admin granted: a grant that stands ready for a later version gives an
+    earlier one nothing."""
+    granted = plugin.grants.get("network", [])
+    return tuple(host for host in rendering.requested_hosts(version.manifest) if host in granted)
 
 
 def owned(session: Session, caller: Caller, plugin_id: str, *, lock: bool = False) -> Plugin:

@@ -62,6 +62,7 @@ def resolve(
     app_id: int,
     subject: str | None,
     config_id: str | None,
+    kept: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the configuration in force, secrets in the clear: for the runtime, not to be kept. Not inside a unit.
 
@@ -74,6 +75,8 @@ def resolve(
         On whose behalf the plugin runs, None for nobody.
     config_id
         The config to use, None for the defaults.
+    kept
+        A `snapshot` whose values count instead of the stored ones, as they will after its `restore`.
 
     Raises
     ------
@@ -85,9 +88,11 @@ def resolve(
         `plugin.changed`: `found` is over, and the configs are of a later state. The cache is refreshed by then.
     """
     config: dict[str, Any] = copy.deepcopy(found.resource["defaultConfig"] or {})
+    then = {one["configId"]: one["items"] for one in kept or ()}
     for layer in _layers_of(cache, found, app_id, subject, config_id):
         place = (found.plugin_id, layer.config_id)
-        config.update(config_crypto.revealed(layer.items, place, box_of(database, cache, layer.app_id)))
+        items = then.get(layer.config_id, layer.items)
+        config.update(config_crypto.revealed(items, place, box_of(database, cache, layer.app_id)))
     _check_complete(cache, found, config, (app_id, subject, config_id))
     return config
 

@@ -87,20 +87,23 @@ def check_dependencies(
             problems.append(Violation(pointer, "dependency.version", message))
         elif enabled and not need.optional and found.is_enabled != ENABLED:
             problems.append(Violation(pointer, "dependency.disabled", f"{need.name} is not enabled"))
-        if cycle := _path_to(session, found, own_name):
+        if cycle := _path_back(session, found, (app_id, own_name)):
             message = "needs itself: " + " → ".join([own_name, *cycle])
             problems.append(Violation(pointer, "dependency.cycle", message))
     if problems:
         raise Invalid("The plugin's dependencies are not met.", code="plugin.dependencies", errors=problems)
 
 
-def _path_to(session: Session, start: Plugin, name: str) -> list[str]:
-    """Return the names from `start` to the plugin called `name`, empty where none leads there."""
+def _path_back(session: Session, start: Plugin, end: tuple[int, str]) -> list[str]:
+    """Return the names from `start` to the plugin that is `end` (app, name), empty where none leads there.
+
+    A name alone is no identity: a shared plugin of another app may need one that is called the same over there.
+    """
     seen: set[str] = set()
     frontier: list[tuple[Plugin, list[str]]] = [(start, [start.name])]
     while frontier:
         plugin, path = frontier.pop()
-        if plugin.name == name:
+        if (plugin.app_id, plugin.name) == end:
             return path
         if plugin.plugin_id in seen:
             continue
@@ -109,6 +112,9 @@ def _path_to(session: Session, start: Plugin, name: str) -> list[str]:
             select(PluginDependency.name).where(PluginDependency.plugin_id == plugin.plugin_id)
         )
         for needed in needs.all():
+            if (plugin.app_id, needed) == end:
+                # The plugin itself may not be registered yet; an app's own comes before a shared one.
+                return [*path, needed]
             found = provider(session, plugin.app_id, needed)
             if found is not None:
                 frontier.append((found, [*path, needed]))
@@ -134,16 +140,24 @@ def dependents(session: Session, plugin: Plugin) -> list[Need]:
 
 
 def all_dependents(session: Session, plugin: Plugin) -> list[Plugin]:
-    """Return every enabled plugin that needs `plugin`, directly or through others, nearest first."""
-    found: dict[str, Plugin] = {}
-    frontier = [plugin]
-    while frontier:
-        for need in dependents(session, frontier.pop(0)):
-            if need.plugin_id not in found and need.plugin_id != plugin.plugin_id:
-                row = session.scalars(select(Plugin).where(Plugin.plugin_id == need.plugin_id)).one()
-                found[need.plugin_id] = row
-                frontier.append(row)
-    return list(found.values())
+    """Return every enabled plugin that needs `plugin`, directly or through others, its row locked, in the order in
+    which they can be disabled: each comes before whatever it needs."""
+    seen = {plugin.plugin_id}
+    ordered: list[Plugin] = []
+    # Depth first, by hand: a chain may be longer than Python's stack.
+    open_ends = [(plugin, iter(dependents(session, plugin)))]
+    while open_ends:
+        current, needs = open_ends[-1]
+        need = next(needs, None)
+        if need is None:
+            open_ends.pop()
+            ordered.append(current)
+        elif need.plugin_id not in seen:
+            seen.add(need.plugin_id)
+            query = select(Plugin).where(Plugin.plugin_id == need.plugin_id).with_for_update()
+            row = session.scalars(query, execution_options={"populate_existing": True}).one()
+            open_ends.append((row, iter(dependents(session, row))))
+    return ordered[:-1]
 
 
 def refuse_dependents(session: Session, plugin: Plugin) -> None:

@@ -243,7 +243,9 @@ def _locked_by_object(session: Session, key: str, version_id: str) -> PluginInst
     found = ids.first()
     if found is None:
         return None
-    task = session.scalars(select(PluginInstall).where(PluginInstall.id == found).with_for_update()).one_or_none()
+    task = session.scalars(
+        select(PluginInstall).where(PluginInstall.id == found).with_for_update()
+    ).one_or_none()
     return task if task is not None and task.object_version in ("", version_id) else None
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from chalicelib.core import audit, telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
-from chalicelib.core.errors import Conflict, Invalid, NotFound
+from chalicelib.core.errors import Conflict, Invalid, NotFound, TooLarge
 from chalicelib.core.representation import check_if_match
 from chalicelib.core.steps import declare, step
 from chalicelib.plugins import activation, catalog, configs, graph, loading, rendering
@@ -57,6 +57,8 @@ def enable(services: Services, caller: Caller, plugin_id: str, if_match: str | N
     """
     with services.database.reads() as session:
         plugin = catalog.owned(session, caller, plugin_id)
+        # Before the load too: a caller that saw another state must not make this one `error`.
+        check_if_match(if_match, rendering.detail(plugin))
         manifest = stored_manifest(plugin.manifest)
         if plugin.is_enabled != ENABLED:
             _check_may_run(session, plugin, manifest)
@@ -120,14 +122,17 @@ def rollback(
     """
     with services.database.reads() as session:
         plugin = catalog.owned(session, caller, plugin_id)
+        check_if_match(if_match, rendering.detail(plugin))
         target = _rollback_target(session, plugin, version)
+        graph.check_dependents(session, plugin, target.version)
         manifest = stored_manifest(target.manifest)
         if plugin.is_enabled == ENABLED:
             _check_may_run(session, plugin, manifest)
     step("lifecycle", "verify")
     _verify_stored(services, target)
     if plugin.is_enabled == ENABLED:
-        _load(services, caller, plugin, target, mark_broken=False)
+        kept = activation.kept_configs(plugin, target, manifest)
+        _load(services, caller, plugin, target, mark_broken=False, kept=kept)
 
     def work(session: Unit) -> Any:
         graph.lock(session)
@@ -270,12 +275,13 @@ def _release_dependents(session: Unit, caller: Caller, plugin: Plugin, *, cascad
     elsewhere = [row for row in found if row.app_id != plugin.app_id]
     if elsewhere:
         # A publisher must not switch off what belongs to another tenant.
-        graph.refuse_dependents(session, plugin)
+        own = [need.as_dict() for need in graph.dependents(session, plugin) if need.app_id == plugin.app_id]
         raise Conflict(
-            f"{len(elsewhere)} plugin(s) of other apps need this one indirectly.",
+            f"{len(elsewhere)} enabled plugin(s) of other apps need this one, directly or through others.",
             code="plugin.has_dependents",
+            extensions={"dependents": own, "dependentsElsewhere": len(elsewhere)},
         )
-    for row in reversed(found):
+    for row in found:
         _changed(session, caller, row, "disable", _status(DISABLED))
 
 
@@ -292,11 +298,23 @@ def _version(session: Session, plugin: Plugin, version: str) -> PluginVersion:
 
 
 def _load(
-    services: Services, caller: Caller, plugin: Plugin, version: PluginVersion, *, mark_broken: bool
+    services: Services,
+    caller: Caller,
+    plugin: Plugin,
+    version: PluginVersion,
+    *,
+    mark_broken: bool,
+    kept: list[dict[str, Any]] | None = None,
 ) -> None:
     candidate = catalog.registration(plugin, version)
     config = configs.resolve(
-        services.database, services.cache, candidate, app_id=plugin.app_id, subject=None, config_id=None
+        services.database,
+        services.cache,
+        candidate,
+        app_id=plugin.app_id,
+        subject=None,
+        config_id=None,
+        kept=kept,
     )
     step("lifecycle", "load")
     try:
@@ -353,10 +371,18 @@ def _verify_stored(services: Services, version: PluginVersion) -> None:
     info = services.storage.head(version.s3_path, version.s3_version)
     found = info.checksum_sha256 if info else None
     if info is not None and found is None:
-        with tempfile.TemporaryFile() as file:
-            found = services.storage.download(
-                version.s3_path, version.s3_version, file, max_bytes=version.size
-            ).sha256
+        found = _stored_checksum(services, version)
     if found != version.checksum:
         telemetry.event("plugin.stored_object_differs", pluginId=version.plugin_id, version=version.version)
         raise Conflict("The stored package is not what was registered.", code="plugin.artifact_damaged")
+
+
+def _stored_checksum(services: Services, version: PluginVersion) -> str | None:
+    with tempfile.TemporaryFile() as file:
+        try:
+            return services.storage.download(
+                version.s3_path, version.s3_version, file, max_bytes=version.size
+            ).sha256
+        except TooLarge:
+            # More bytes than were registered: other bytes.
+            return None

@@ -1,10 +1,14 @@
-"""What an app still owns, asked before the app is deleted."""
+"""What an app still owns, asked before the app is deleted; and holding the app while something is added to it."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from chalicelib.apps.tenants import hold_app
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import Unit
+from chalicelib.core.errors import Forbidden
 from chalicelib.plugins.models import TERMINAL, Plugin, PluginInstall, PluginRemoval
 
 
@@ -25,3 +29,17 @@ def owned_by_app(session: Session, app_id: int) -> list[str]:
     if session.scalars(removals.limit(1)).first() is not None:
         found.append("plugins being removed")
     return found
+
+
+def hold_owner(session: Unit, caller: Caller) -> None:
+    """Keep the caller's app as it is until the unit ends: neither disabled nor deleted between the look at what it owns
+    and what is added to it here.
+
+    Raises
+    ------
+    errors.Forbidden
+        `install.app_disabled`, also for an app that is gone.
+    """
+    app = hold_app(session, caller.app_id)
+    if app is None or app.status != 1:
+        raise Forbidden("The app is disabled.", code="install.app_disabled")

@@ -21,7 +21,14 @@ from sqlalchemy.orm import Session
 from chalicelib.core import audit, telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit, is_duplicate
-from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, NotFound
+from chalicelib.core.errors import (
+    Conflict,
+    Forbidden,
+    HotplugError,
+    Invalid,
+    NotFound,
+    PreconditionFailed,
+)
 from chalicelib.core.ids import new_suffix
 from chalicelib.core.representation import check_if_match
 from chalicelib.core.settings import VERSION
@@ -30,12 +37,14 @@ from chalicelib.plugins import activation, catalog, configs, graph, loading, ren
 from chalicelib.plugins.archive import check_archive
 from chalicelib.plugins.decision import Act, Installed, Offer, Terms, decide
 from chalicelib.plugins.models import ENABLED, Plugin, PluginVersion
+from chalicelib.plugins.ownership import hold_owner
 from chalicelib.plugins.package import Package, read_package
 from chalicelib.plugins.services import Services
 
 STEPS = declare("register", ("check", "compile", "store_compiled", "place", "load", "commit"))
 # Two writers of one name collide on a unique key; the loser looks again and then knows what it is.
 _ATTEMPTS = 4
+_REFUSALS = (Conflict, Forbidden, Invalid, NotFound, PreconditionFailed)
 
 Commit = Callable[[Callable[[Unit], Any]], Any]
 Place = Callable[[str], str]
@@ -138,6 +147,8 @@ class Registration:
         self._package = package
         self._manifest = package.manifest
         self._placed: list[tuple[str, str]] = []
+        # True once a unit found that another writer had registered the very same package meanwhile.
+        self._unused = False
 
     def run(self, commit: Commit, also: Also = registered_only) -> Any:
         """Register the package and return what `also` made of it.
@@ -167,13 +178,19 @@ class Registration:
             try:
                 with operation.phase("store"):
                     stored = self._store(plan)
+            except HotplugError:
+                self._discard()
+                raise
+            try:
                 with operation.phase("commit"):
                     outcome = self._commit(plan, stored, commit, also)
-            except (Conflict, Forbidden, Invalid, NotFound):
+            except _REFUSALS:
                 # Refused for good: what was placed has no owner. After any other error the outcome may be unknown
                 # and the objects may be in use; the sweep knows.
                 self._discard()
                 raise
+            if self._unused:
+                self._discard()
             operation.note(pluginId=plan.plugin_id, act=plan.act.value)
             return outcome
 
@@ -200,7 +217,11 @@ class Registration:
 
     def _existing(self, session: Session, *, lock: bool) -> Plugin | None:
         if self._terms.target is not None:
-            plugin = catalog.owned(session, self._caller, self._terms.target, lock=lock)
+            try:
+                plugin = catalog.owned(session, self._caller, self._terms.target, lock=lock)
+            except NotFound:
+                message = "The plugin that this package updates is not installed."
+                raise NotFound(message, code="plugin.not_found") from None
             check_if_match(self._if_match, rendering.detail(plugin))
             return plugin
         query = select(Plugin).where(Plugin.app_id == self._caller.app_id, Plugin.name == self._manifest.name)
@@ -317,11 +338,13 @@ class Registration:
 
     def _write(self, session: Unit, plan: _Plan, stored: _Stored) -> Registered:
         graph.lock(session)
+        hold_owner(session, self._caller)
         now = self._plan(session, lock=True)
+        self._unused = now.act is Act.NOTHING
         if now.plugin is not None and now.act is Act.NOTHING:
             return Registered(now.plugin.plugin_id, now.plugin.version, now.act, rendering.detail(now.plugin))
         generation = now.plugin.generation if now.plugin else None
-        if stored.version is None or generation != stored.generation:
+        if stored.version is None or now.act is not plan.act or generation != stored.generation:
             # Loaded and placed for another state of the plugin than the one that is locked now.
             raise Conflict(
                 "The plugin was changed meanwhile; try again.", code="plugin.changed", retry_after=1
@@ -331,6 +354,7 @@ class Registration:
             # A unit that runs again after a deadlock needs a row of its own.
             version = activation.fresh_version(stored.version)
             session.add(version)
+        before = rendering.detail(now.plugin) if now.plugin else None
         if now.plugin is None:
             plugin = activation.create(session, self._caller, version, self._manifest, self._artifact.source)
         else:
@@ -338,7 +362,7 @@ class Registration:
         activation.remember(session, self._caller.app_id, self._manifest, self._artifact.checksum)
         resource = rendering.detail(plugin)
         action = "plugin.update" if now.plugin else "plugin.install"
-        audit.record(session, self._caller, action, "plugin", plugin.plugin_id, after=resource)
+        audit.record(session, self._caller, action, "plugin", plugin.plugin_id, before=before, after=resource)
         session.flush()
         return Registered(plugin.plugin_id, version.version, now.act, resource)
 

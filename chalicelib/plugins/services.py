@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
@@ -22,7 +21,19 @@ class Services:
     cache: HotCache
 
 
-@lru_cache(maxsize=1)
+_functions: Functions | None = None
+
+
 def plugin_services() -> Services:
-    """Return the services of this process, made on first use."""
-    return Services(process.database(), storage(), LambdaFunctions(), process.cache())
+    """Return the services of this process. Nothing is kept here: each of them is kept where it is made, and what
+    `process.forget` forgets is forgotten here too."""
+    global _functions
+    if _functions is None:
+        _functions = LambdaFunctions()
+    return Services(process.database(), storage(), _functions, process.cache())
+
+
+def use(replacement: Functions | None) -> None:
+    """Let `plugin_services()` invoke functions through `replacement`; None goes back to Lambda."""
+    global _functions
+    _functions = replacement

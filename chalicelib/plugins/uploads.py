@@ -26,7 +26,8 @@ from chalicelib.plugins.services import Services
 STEPS = declare("upload", ("open", "put", "answer", "announce"))
 # A package in the request itself; larger ones are uploaded to S3 directly.
 MAX_INLINE_BYTES = 4 * ONE_MIB
-_ZIP_MAGIC = b"PK"
+# A first entry, or the end of an empty archive; "PK" alone may begin a program.
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 # Runs the unit of work that answers the request; it returns what the edge made of the unit's value.
 Write = Callable[[Callable[[Unit], Any]], Any]
@@ -140,7 +141,8 @@ def _open(services: Services, order: Order, filename: str, size: int, sha256: st
 
     def work(session: Unit) -> None:
         _check_target(session, order)
-        installs.save(session, order.caller, task)
+        # A unit that runs again after a deadlock needs a row of its own.
+        installs.save(session, order.caller, installs.copy_of(task))
 
     step("upload", "open")
     services.database.run(work)
@@ -184,7 +186,6 @@ def await_upload(
 
     def work(session: Unit) -> Opened:
         _check_target(session, order)
-        # A unit that runs again after a deadlock needs a row of its own.
         resource = installs.save(session, order.caller, installs.copy_of(task))
         return Opened(task.install_id, resource | {"upload": upload})
 

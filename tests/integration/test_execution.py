@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from chalicelib.api import plugin_runs
-from chalicelib.core import process
+from chalicelib.core import process, storage
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, TooLarge
 from chalicelib.core.functions import away, timed_out
 from chalicelib.core.instances import Heartbeat, Instance
 from chalicelib.plugins import execution, execution_log, metrics
+from chalicelib.plugins import services as plugin_services
 from chalicelib.plugins.models import BROKEN, DISABLED, PluginExecution, PluginMetric
-from chalicelib.plugins.services import Services
 from tests.http import Deployment, deployed, settings
 from tests.plugin_rows import OTHER, OWNER, answer, caller, failure, put_plugin, services
 
@@ -339,13 +338,15 @@ def deployment(database_url: str) -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def replies(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def replies(deployment: Deployment) -> Iterator[list[dict[str, Any]]]:
     """What the runtime answers, one after the other, and then always with a result."""
     waiting: list[dict[str, Any]] = []
-    runtime = services(process.database(), lambda event: waiting.pop(0) if waiting else answer())
-    made = Services(process.database(), runtime.storage, runtime.functions, process.cache())
-    monkeypatch.setattr(plugin_runs, "plugin_services", lambda: made)
-    return waiting
+    made = services(process.database(), lambda event: waiting.pop(0) if waiting else answer())
+    storage.use(made.storage)
+    plugin_services.use(made.functions)
+    yield waiting
+    storage.use(None)
+    plugin_services.use(None)
 
 
 @pytest.fixture

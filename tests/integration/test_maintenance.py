@@ -55,10 +55,8 @@ NAMES = {
 def bucket() -> Iterator[MemoryStorage]:
     memory = MemoryStorage()
     storage.use(memory)
-    plugin_services.cache_clear()
     yield memory
     storage.use(None)
-    plugin_services.cache_clear()
 
 
 @pytest.fixture
