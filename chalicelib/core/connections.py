@@ -13,7 +13,9 @@ from chalicelib.core.server_errors import GONE_CODES
 
 # A waiter on a row lock gives up well before the gateway's 29 s end the request without an answer.
 LOCK_WAIT_S = 5
-STATEMENT_TIMEOUT_S = 20
+# Longer than a lock is waited for; with a second attempt on a new connection an answer still comes in time where the
+# server, or the way to it, just falls silent.
+STATEMENT_TIMEOUT_S = 8
 # RDS Proxy pins the session behind a longer statement (its limit is 16 KB) until the client connection ends.
 PINNING_STATEMENT = 15_000
 
@@ -24,9 +26,12 @@ def tune(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         return
+    event.listen(engine, "do_connect", _bound_handshake)
     event.listen(engine, "connect", _bound_lock_waits)
+    event.listen(engine, "connect", _bound_statements)
     event.listen(engine, "before_cursor_execute", _notice_pinning)
     event.listen(engine, "checkin", _give_back_pinned)
+    event.listen(engine, "reset", _back_to_autocommit)
 
 
 def mysql_connect_args(url: URL, connect_timeout: int, ca_file: str | None) -> dict[str, Any]:
@@ -59,6 +64,16 @@ def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _bound_handshake(_dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
+    # connect_timeout ends with TCP's own handshake: a server that accepts and then says nothing is away too.
+    options["read_timeout"] = options["connect_timeout"]
+
+
+def _bound_statements(dbapi_connection: Any, _record: Any) -> None:
+    # PyMySQL reads it before every wait, and has no public way to change it.
+    dbapi_connection._read_timeout = STATEMENT_TIMEOUT_S
+
+
 def _bound_lock_waits(dbapi_connection: Any, _record: Any) -> None:
     # Looked at before it is set: SET pins an RDS Proxy session, and there the parameter group sets the bound.
     with dbapi_connection.cursor() as cursor:
@@ -86,6 +101,17 @@ def _length(value: Any) -> int:
 def _give_back_pinned(_dbapi_connection: Any, record: Any) -> None:
     if record.info.pop("pinned", False):
         record.invalidate()
+
+
+def _back_to_autocommit(connection: Any, _record: Any, state: Any) -> None:
+    # SQLAlchemy resets the isolation level while it returns the connection to the pool, and where the connection died
+    # after the commit the error leaves a pool of one empty for ever. What fails here only ends the connection.
+    if connection.get_autocommit():
+        return
+    if not state.transaction_was_reset:
+        # Switching autocommit on would commit.
+        connection.rollback()
+    connection.autocommit(True)
 
 
 def _mark_gone(context: ExceptionContext) -> None:

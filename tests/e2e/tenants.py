@@ -9,6 +9,7 @@ import json
 import secrets
 import time
 import zipfile
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -179,7 +180,8 @@ def furnish(tenant: Tenant) -> None:
 def fail_install(stack: LocalStack, install_id: str) -> None:
     """Make a task end as failed, as the dead-letter queue does with a package that was delivered in vain."""
     key = f"incoming/tasks/{install_id}.zip"
-    body = {"Records": [{"s3": {"object": {"key": key, "versionId": "v1"}}}]}
+    s3 = {"bucket": {"name": stack.bucket}, "object": {"key": key, "versionId": "v1"}}
+    body = {"Records": [{"eventName": "ObjectCreated:Post", "s3": s3}]}
     outcome = stack.invoke(
         "register_dead_letter", {"Records": [{"messageId": "1", "body": json.dumps(body)}]}
     )
@@ -190,10 +192,9 @@ def expired_credential(root: Api, stack: LocalStack, alias: str) -> str:
     """Return an admin's credential that has expired."""
     at = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     key, _ = new_credential(root, alias, "admin", expiresAt=at)
-    api = Api(stack.url, key)
     end = time.monotonic() + 10
-    while api("GET", "/api/v1/me").status_code != 401:
-        assert time.monotonic() < end, "the credential does not expire"
-        time.sleep(0.1)
-    api.close()
+    with closing(Api(stack.url, key)) as api:
+        while api("GET", "/api/v1/me").status_code != 401:
+            assert time.monotonic() < end, "the credential does not expire"
+            time.sleep(0.1)
     return key

@@ -1,0 +1,192 @@
+"""Whatever is sent, the answer is one that the API describes, and never an error of the server's own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+
+from chalicelib.api.problem import PROBLEM
+from infra.local.stack import LocalStack
+from tests.e2e import tenants
+from tests.e2e.conftest import UNLIMITED
+from tests.e2e.hostile_requests import Hostile, all_requests
+from tests.e2e.tenants import Api, Tenant, fresh_name
+
+REQUESTS = all_requests()
+# Nothing of the inside: no path, no module, no statement.
+INSIDE = re.compile(
+    r"Traceback|chalicelib|/work|site-packages|sqlalchemy|SELECT |sqlite|pymysql|127\.0\.0\.1", re.I
+)
+# All but two. positive_data_acceptance: a cursor, an entity tag and an Idempotency-Key can fit their schema and
+# still be refused. object_level_authorization: test_access does that, with every role.
+CHECKS = ",".join(
+    (
+        "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+        "response_schema_conformance", "negative_data_rejection", "missing_required_header", "unsupported_method",
+        "allow_header_conformance", "use_after_free", "ensure_resource_availability", "ignored_auth",
+    )
+)  # fmt: skip
+# A plugin that is given a millisecond, or fails by itself, is an upstream that failed: 502 and 504 say so.
+RUNS_A_PLUGIN = """
+[[operations]]
+include-path = "/api/v1/plugins/{pluginId}/execute"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502", "504"]
+"""
+EXAMPLES = 12
+SEED = "1"
+# What would end the fuzzer's own credential, and all that follows would be 401.
+LOCKS_ITSELF_OUT = frozenset({"apps_patch_app", "apps_delete_credential"})
+# What would take away what the others are fuzzed with.
+REMOVES = frozenset({"plugins_uninstall_plugin", "apps_delete_app", "plugin_configs_delete_config"})
+# A random body is no package, and an install that did not fail is not tried again.
+OUT_OF_REACH = {"PUT /api/v1/plugins/{pluginId}", "POST /api/v1/plugins/installs/{installId}/retry"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A stack of its own: a fuzzer with an admin's credential disables other tests' apps."""
+    folder = tmp_path_factory.mktemp("hostile") / "local"
+    with LocalStack(folder, api_processes=2, schedules=False, environment=UNLIMITED) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def root(stack: LocalStack) -> Iterator[Api]:
+    with closing(Api(stack.url, stack.admin_credential)) as api:
+        yield api
+
+
+@pytest.fixture
+def tenant(stack: LocalStack, root: Api) -> Iterator[Tenant]:
+    with closing(tenants.new_tenant(stack, root)) as made:
+        tenants.furnish(made)
+        yield made
+
+
+# -- made up by hand ----------------------------------------------------------------------------------------------
+
+
+def exchange(stack: LocalStack, request: Hostile, credential: str) -> tuple[int, dict[str, str], bytes]:
+    """Send the bytes of one request; return (status, headers, body)."""
+    address = urlsplit(stack.url)
+    assert address.hostname is not None
+    with closing(socket.create_connection((address.hostname, address.port or 80), timeout=40)) as line:
+        line.sendall(request.as_bytes(credential))
+        answer = http.client.HTTPResponse(line, method=request.method)
+        answer.begin()
+        with closing(answer):
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: one.name)
+def test_what_no_honest_client_sends_is_refused_in_order(
+    stack: LocalStack, root: Api, request_: Hostile
+) -> None:
+    status, headers, body = exchange(stack, request_, str(stack.admin_credential))
+    text = body.decode()
+    assert status in request_.statuses, text[:600]
+    assert "set-cookie" not in headers
+    if status == 405:
+        assert headers["allow"]
+    if status < 400 or request_.method == "HEAD":
+        return
+    assert headers["content-type"] == "application/problem+json"
+    problem = json.loads(text)
+    jsonschema.Draft202012Validator(PROBLEM).validate(problem)
+    assert (problem["status"], len(text) < 20_000) == (status, True)
+    assert not INSIDE.search(text.replace(json.dumps(problem["instance"]), "")), text[:600]
+
+
+def test_the_names_of_the_requests_differ() -> None:
+    assert len({one.name for one in REQUESTS}) == len(REQUESTS) > 200
+
+
+def test_afterwards_nothing_is_stored(root: Api) -> None:
+    assert root("GET", "/api/v1/apps/hostile").status_code == 404
+    assert root("GET", "/api/v1/apps/h-i").status_code == 404
+
+
+# -- made up by schemathesis -----------------------------------------------------------------------------------------
+
+
+def run_schemathesis(
+    stack: LocalStack, credential: str, folder: Path, config: str, *options: str
+) -> tuple[int, str, dict[str, set[int]]]:
+    """Run it on the served document; return (exit status, output, statuses seen by operation)."""
+    settings, report = folder / "schemathesis.toml", folder / "report.har"
+    settings.write_text(f"[cache]\nenabled = false\n{config}{RUNS_A_PLUGIN}")
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(settings), "run",
+        f"{stack.url}/openapi.json", "-H", f"Authorization: Bearer {credential}", "--checks", CHECKS,
+        "--seed", SEED, "--max-examples", str(EXAMPLES), "--generation-database", "none", "--no-shrink",
+        "--continue-on-failure", "--report-har-path", str(report), *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout + done.stderr, _statuses(report)
+
+
+def _statuses(report: Path) -> dict[str, set[int]]:
+    seen = defaultdict(set)
+    for entry in json.loads(report.read_text())["log"]["entries"]:
+        method, path = entry["request"]["method"], urlsplit(entry["request"]["url"]).path
+        seen[f"{method} {path}"].add(int(entry["response"]["status"]))
+    return seen
+
+
+@pytest.mark.slow
+def test_nothing_that_is_sent_about_what_exists_makes_the_server_fail(
+    stack: LocalStack, root: Api, tenant: Tenant, tmp_path: Path
+) -> None:
+    # GIVEN ids of what exists, so that requests get as far as they can
+    alias = fresh_name("fuzzed")
+    root("POST", "/api/v1/apps", 201, json={"aliasId": alias, "name": "Fuzzed"})
+    _, spare = tenants.new_credential(root, alias, "viewer")
+    ids = tenant.private
+    pinned = {
+        "aliasId": alias, "pluginId": ids["pluginId"], "configId": ids["configId"], "version": ids["version"],
+        "executionId": ids["executionId"], "installId": ids["installId"], "job": "sweep", "name": "SECRET",
+        "credentialId": spare["id"],
+    }  # fmt: skip
+    config = "[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in pinned.items())
+    # WHEN everything but removing them is fuzzed
+    options = (*_without(REMOVES), "--phases", "coverage,fuzzing")
+    status, output, seen = run_schemathesis(stack, tenant.keys["admin"], tmp_path, config, *options)
+    assert status == 0, output[-20_000:]
+    # THEN it was no knocking at closed doors
+    document: dict[str, Any] = root("GET", "/openapi.json", 200).json()
+    refused = {
+        f"{method.upper()} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if operation["operationId"] not in REMOVES
+        and min(seen[f"{method.upper()} {path.format_map(pinned)}"]) >= 400
+    }
+    assert refused <= OUT_OF_REACH
+
+
+def _without(operations: frozenset[str]) -> list[str]:
+    return [word for name in sorted(operations) for word in ("--exclude-operation-id", name)]
+
+
+# The last one: as an admin it deletes the app of the stack's first admin.
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["publisher", "admin"])
+def test_nothing_that_fits_the_document_or_breaks_it_makes_the_server_fail(
+    stack: LocalStack, tenant: Tenant, tmp_path: Path, role: str
+) -> None:
+    status, output, _ = run_schemathesis(stack, tenant.keys[role], tmp_path, "", *_without(LOCKS_ITSELF_OUT))
+    assert status == 0, output[-20_000:]
+    tenant.apis[role]("GET", "/api/v1/me", 200)
