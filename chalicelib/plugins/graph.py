@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
@@ -170,12 +171,17 @@ def refuse_dependents(session: Session, plugin: Plugin) -> None:
     """
     needs = dependents(session, plugin)
     if needs:
-        own = [need.as_dict() for need in needs if need.app_id == plugin.app_id]
         raise Conflict(
             f"{len(needs)} enabled plugin(s) need this one.",
             code="plugin.has_dependents",
-            extensions={"dependents": own, "dependentsElsewhere": len(needs) - len(own)},
+            extensions=_shown(plugin, needs),
         )
+
+
+def _shown(plugin: Plugin, needs: Sequence[Need]) -> dict[str, Any]:
+    """Return what the owner of a plugin may know of those that need it."""
+    own = [need.as_dict() for need in needs if need.app_id == plugin.app_id]
+    return {"dependents": own, "dependentsElsewhere": len(needs) - len(own)}
 
 
 def check_dependents(session: Session, plugin: Plugin, version: str) -> None:
@@ -184,6 +190,7 @@ def check_dependents(session: Session, plugin: Plugin, version: str) -> None:
     Raises
     ------
     errors.Conflict
+        With `dependents`, those of other apps counted but not named.
     """
     broken = [
         need for need in dependents(session, plugin) if not satisfies(parse_version(version), need.range)
@@ -192,5 +199,5 @@ def check_dependents(session: Session, plugin: Plugin, version: str) -> None:
         raise Conflict(
             f"{version} does not satisfy {len(broken)} enabled plugin(s) that need this one.",
             code="plugin.breaks_dependents",
-            extensions={"dependents": [need.as_dict() for need in broken if need.app_id == plugin.app_id]},
+            extensions=_shown(plugin, broken),
         )
