@@ -1,4 +1,8 @@
-"""/api/v1/plugins: what is installed, and what happens to it."""
+"""/api/v1/plugins: what is installed, and what happens to it.
+
+What changes a plugin is imported by the handlers that do so: it takes longer than a cold read as a whole may add to its
+libraries' imports.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,7 @@ from chalicelib.api.parameters import PAGE, SINCE, VERSION_PATTERN, moment, page
 from chalicelib.api.plugin_schemas import HISTORY, HOSTS, PLUGIN, PLUGIN_SUMMARY, VERSION
 from chalicelib.api.request import Answer, Request
 from chalicelib.core.errors import Forbidden
-from chalicelib.plugins import catalog, downloads, lifecycle
-from chalicelib.plugins.services import plugin_services
+from chalicelib.plugins import catalog
 
 blueprint = Blueprint(__name__)
 
@@ -66,6 +69,8 @@ def get_plugin(request: Request) -> Answer:
     returns={200: PLUGIN}, summary="Share a plugin with every app (admins only), or take that back",
 )  # fmt: skip
 def patch_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+
     visibility = request.body["visibility"]
     if visibility == catalog.SHARED and not request.caller.may("admin"):
         raise Forbidden("Sharing with every app needs the role admin.", code="auth.role")
@@ -81,6 +86,8 @@ def patch_plugin(request: Request) -> Answer:
     errors=(409,), returns={204: None}, summary="Uninstall: gone for every reader at once",
 )  # fmt: skip
 def uninstall_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+
     def work(session: Any) -> Answer:
         lifecycle.uninstall(
             session,
@@ -100,6 +107,9 @@ def uninstall_plugin(request: Request) -> Answer:
     returns={200: PLUGIN}, summary="Load and initialise once, then enable",
 )  # fmt: skip
 def enable_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+    from chalicelib.plugins.services import plugin_services
+
     return lifecycle.enable(
         plugin_services(), request.caller, request.path["pluginId"], request.if_match, request.write
     )
@@ -111,6 +121,8 @@ def enable_plugin(request: Request) -> Answer:
     returns={200: PLUGIN}, summary="Disable; files and configs stay",
 )  # fmt: skip
 def disable_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+
     return request.write(
         lambda session: lifecycle.disable(
             session,
@@ -132,6 +144,9 @@ def disable_plugin(request: Request) -> Answer:
     returns={200: PLUGIN}, summary="Make an earlier version active again, without an upload",
 )  # fmt: skip
 def rollback_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+    from chalicelib.plugins.services import plugin_services
+
     return lifecycle.rollback(
         plugin_services(),
         request.caller,
@@ -147,6 +162,8 @@ def rollback_plugin(request: Request) -> Answer:
     returns={200: PLUGIN}, summary="Which hosts a plugin may reach",
 )  # fmt: skip
 def put_grants(request: Request) -> Answer:
+    from chalicelib.plugins import lifecycle
+
     return request.write(
         lambda session: lifecycle.grant(
             session, request.caller, request.path["pluginId"], request.if_match, request.body["network"]
@@ -190,6 +207,9 @@ def list_history(request: Request) -> dict[str, Any]:
     returns={302: None}, summary="Redirect to the package, for a few minutes",
 )  # fmt: skip
 def download_plugin(request: Request) -> Answer:
+    from chalicelib.plugins import downloads
+    from chalicelib.plugins.services import plugin_services
+
     found = catalog.find(request.cache, request.caller, request.path["pluginId"])
     with request.reads() as session:
         version = catalog.read_version(session, found, request.query.get("version", found.version))

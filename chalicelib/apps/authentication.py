@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
-from sqlalchemy import select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -28,6 +29,9 @@ API_KEY_LIMIT = 50
 # lastUsedAt is for people who tidy up keys; five minutes keep it out of the way of requests.
 NOTE_USE_EVERY_S = 300
 _CREDENTIALS_REMEMBERED = 10_000
+# Tables where the models would do: the first use of any model configures all of them, which a function that only reads
+# what is cached need not wait for at its cold start.
+_APP, _CREDENTIAL = cast(Table, App.__table__), cast(Table, AppCredential.__table__)
 
 
 @dataclass(frozen=True)
@@ -98,25 +102,34 @@ def _parse(authorization: str | None) -> tuple[str, str]:
 
 def _read(session: Session, api_key: str) -> tuple[_Credential, list[Dependency]]:
     row = session.execute(
-        select(AppCredential, App)
-        .join(App, App.id == AppCredential.app_id)
-        .where(AppCredential.api_key == api_key)
+        select(
+            _APP.c.id.label("app_id"),
+            _APP.c.alias_id,
+            _CREDENTIAL.c.id.label("credential_id"),
+            _CREDENTIAL.c.secret_hash,
+            _CREDENTIAL.c.role,
+            _CREDENTIAL.c.expires_at,
+            _CREDENTIAL.c.status,
+            _APP.c.status.label("app_status"),
+            _APP.c.audit_policy,
+        )
+        .join(_APP, _APP.c.id == _CREDENTIAL.c.app_id)
+        .where(_CREDENTIAL.c.api_key == api_key)
     ).one_or_none()
     if row is None:
         # Raised, so not kept: made-up keys must not push what is in use out of the cache.
         raise _refused()
-    credential, app = row
     value = _Credential(
-        app_id=app.id,
-        alias_id=app.alias_id,
-        credential_id=credential.id,
-        secret_hash=bytes(credential.secret_hash),
-        role=credential.role,
-        enabled=bool(app.status and credential.status),
-        expires_at=credential.expires_at,
-        audits_reads=app.audit_policy == 1,
+        app_id=row.app_id,
+        alias_id=row.alias_id,
+        credential_id=row.credential_id,
+        secret_hash=bytes(row.secret_hash),
+        role=row.role,
+        enabled=bool(row.app_status and row.status),
+        expires_at=row.expires_at,
+        audits_reads=row.audit_policy == 1,
     )
-    return value, [("apps", str(app.id))]
+    return value, [("apps", str(row.app_id))]
 
 
 class LastUse:
@@ -136,8 +149,8 @@ class LastUse:
         if now - self._noted.get(credential_id, -NOTE_USE_EVERY_S) < NOTE_USE_EVERY_S:
             return False
         statement = (
-            update(AppCredential)
-            .where(AppCredential.id == credential_id)
+            update(_CREDENTIAL)
+            .where(_CREDENTIAL.c.id == credential_id)
             .values(last_used_at=datetime.now(UTC))
         )
         try:

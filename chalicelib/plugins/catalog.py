@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, Select, Table, func, or_, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.caller import Caller
@@ -19,6 +20,9 @@ from chalicelib.plugins import rendering
 from chalicelib.plugins.models import ENABLED, Plugin, PluginHistory, PluginVersion
 
 SHARED = "shared"
+# Tables where the models would do: the first use of any model configures all of them, which a cold read need not wait
+# for.
+_PLUGIN, _VERSION = cast(Table, Plugin.__table__), cast(Table, PluginVersion.__table__)
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,23 @@ def not_found() -> NotFound:
 
 def _read(session: Session, plugin_id: str) -> tuple[Registration | None, list[Dependency]]:
     row = session.execute(
-        select(Plugin, PluginVersion)
+        select(_PLUGIN, _VERSION)
         .join(
-            PluginVersion,
-            (PluginVersion.plugin_id == Plugin.plugin_id) & (PluginVersion.version == Plugin.version),
+            _VERSION,
+            (_VERSION.c.plugin_id == _PLUGIN.c.plugin_id) & (_VERSION.c.version == _PLUGIN.c.version),
         )
-        .where(Plugin.plugin_id == plugin_id)
+        .where(_PLUGIN.c.plugin_id == plugin_id)
+        .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
     ).one_or_none()
     if row is None:
         return None, [("plugins", "*")]
-    return registration(*row), [("plugins", plugin_id)]
+    plugin, version = cast(Plugin, _part(row, _PLUGIN)), cast(PluginVersion, _part(row, _VERSION))
+    return registration(plugin, version), [("plugins", plugin_id)]
+
+
+def _part(row: Row[Any], table: Table) -> SimpleNamespace:
+    """Return what a joined row holds of one table, to be read like its model."""
+    return SimpleNamespace(**{column.key: row._mapping[column] for column in table.c})
 
 
 def registration(plugin: Plugin, version: PluginVersion) -> Registration:
