@@ -39,7 +39,8 @@ class StateFolder:
         ------
         FolderInUse
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        # The database, the bucket and the logs are its owner's, like the keys.
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + LOCK_WAIT_S
         while not self._try_lock():
@@ -67,8 +68,8 @@ class StateFolder:
     def storage_credentials(self) -> tuple[str, str]:
         """Return the access key and secret of this folder's S3 and SQS, made once.
 
-        They are random because a plugin may reach the S3 port: a well-known secret would let it sign
-        anything.
+        They are random because every user of the machine reaches these ports: a well-known secret would let them
+        sign anything.
         """
         path = self.path / "storage.json"
         if not path.exists():

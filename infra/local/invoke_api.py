@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from infra.local.invocation import MAX_PAYLOAD, Invocation, InvocationRefused
 from infra.local.service import LambdaService, parse_payload
+from infra.local.signatures import is_signed
 from infra.local.wire import HttpServer, Request, Response
 
 _PATH = re.compile(r"/2015-03-31/functions/(?P<name>[^/]+)/invocations")
@@ -23,10 +24,11 @@ _NAME = re.compile(
 
 
 class InvokeApi:
-    """Serves POST /2015-03-31/functions/{name}/invocations."""
+    """Serves POST /2015-03-31/functions/{name}/invocations to whoever signs with `credentials` (access key, secret)."""
 
-    def __init__(self, service: LambdaService, log: logging.Logger) -> None:
+    def __init__(self, service: LambdaService, credentials: tuple[str, str], log: logging.Logger) -> None:
         self._service = service
+        self._credentials = credentials
         self._server = HttpServer(self._serve, max_body=MAX_PAYLOAD, log=log)
         self.url = ""
 
@@ -52,15 +54,26 @@ class InvokeApi:
         name = _NAME.fullmatch(unquote(match["name"])) if match else None
         if name is None or request.method != "POST":
             raise InvocationRefused(404, "ResourceNotFoundException", "Not found", Type="User")
-        if "authorization" not in {key.lower() for key, _ in request.headers}:
-            # What runs without credentials (the plugin runtimes) may invoke nothing, here as on AWS.
-            raise InvocationRefused(
-                403, "MissingAuthenticationTokenException", "Missing Authentication Token", Type="User"
-            )
+        self._check_signed(request)
         if request.too_large:
             message = f"Request must be smaller than {MAX_PAYLOAD} bytes for the InvokeFunction operation"
             raise InvocationRefused(413, "RequestTooLargeException", message, Type="User")
         return await self._run(name["name"], parts.query, request)
+
+    def _check_signed(self, request: Request) -> None:
+        # What runs without credentials (the plugin runtimes) may invoke nothing, here as on AWS.
+        if request.header("authorization") is None:
+            raise InvocationRefused(
+                403, "MissingAuthenticationTokenException", "Missing Authentication Token", Type="User"
+            )
+        # A body that is too large was not kept, so no signature of it can be checked; it is refused as that.
+        if not request.too_large and not is_signed(request, self.url, self._credentials):
+            raise InvocationRefused(
+                403,
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you provided.",
+                Type="User",
+            )
 
     async def _run(self, name: str, query: str, request: Request) -> Response:
         kind = request.header("X-Amz-Invocation-Type") or "RequestResponse"

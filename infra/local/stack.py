@@ -54,8 +54,7 @@ class LocalStack:
     per_endpoint
         True: one function per endpoint, as deployed.
     environment
-        Further variables of all trusted functions. HOTPLUG_PRIVATE_ENDPOINTS is added to the stack's own, and reaches
-        the runtime functions too.
+        Further variables of all trusted functions. HOTPLUG_PRIVATE_ENDPOINTS reaches the runtime functions too.
     runtime_environment
         Further variables of the runtime functions.
     schedules
@@ -69,7 +68,7 @@ class LocalStack:
 
     Attributes
     ----------
-    url, s3_endpoint, invoke_endpoint, database_url, admin_credential, logs_folder
+    url, s3_endpoint, invoke_endpoint, credentials, database_url, admin_credential, logs_folder
         Set once the stack runs.
     """
 
@@ -134,6 +133,11 @@ class LocalStack:
     def s3_endpoint(self) -> str:
         """Base URL of S3 (and SQS)."""
         return _running(self._storage).url
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """The access key and secret of this stack's S3, SQS and functions."""
+        return self._state.storage_credentials()
 
     @property
     def invoke_endpoint(self) -> str:
@@ -250,7 +254,7 @@ class LocalStack:
             self._task_root, self._function_variables, self._state.environments, self._children, self._log
         )
         self._service = LambdaService(self._table, host, self._state.logs, self._scaling_of)
-        self._invoke_api = InvokeApi(self._service, self._log)
+        self._invoke_api = InvokeApi(self._service, self.credentials, self._log)
         await self._invoke_api.start()
         await self._migrate()
         await self._service.start()

@@ -171,6 +171,10 @@ class Storage:
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": REGION,
+            # Without it whoever does not sign is answered too: every user of this machine, and any page in a browser,
+            # could read the bucket, drop packages for any tenant, and make functions that run as this user.
+            "AUTH": "true",
+            "SERVICES": "s3,sqs",
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
             "MINISTACK_HOST": "127.0.0.1",
@@ -207,6 +211,8 @@ class Storage:
                 target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue.dead_letter}"
                 redrive = {"deadLetterTargetArn": target, "maxReceiveCount": queue.max_receives}
                 attributes["RedrivePolicy"] = json.dumps(redrive)
+            if queue.name == self._notified:
+                attributes["Policy"] = json.dumps(_accepting_events(queue.name))
             sqs.create_queue(QueueName=queue.name)
             sqs.set_queue_attributes(QueueUrl=self.queue_url(queue.name), Attributes=attributes)
         if self._notified is not None:
@@ -243,6 +249,21 @@ def function_queues(
         else:
             queues.append(Queue(function.queue, visibility_s))
     return tuple(queues)
+
+
+def _accepting_events(queue: str) -> Mapping[str, Any]:
+    """Return the queue policy that lets S3 send, without which it refuses the notification."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "s3.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}",
+            }
+        ],
+    }
 
 
 def _notifications(queue: str) -> Mapping[str, Any]:

@@ -44,13 +44,10 @@ def function_variables(function: Function, folder: Path, shared: Shared) -> dict
     # Functions that run what tenants uploaded hold nothing that is worth stealing.
     variables |= shared.runtime_extra if function.per_tenant else _trusted(shared)
     variables |= function.environment
-    # The stack's own S3 is on loopback, which outbound requests may otherwise never reach.
-    private = [
-        f"127.0.0.1:{shared.storage.port}",
-        *_entries(shared.extra.get("HOTPLUG_PRIVATE_ENDPOINTS", "")),
-    ]
-    variables["HOTPLUG_PRIVATE_ENDPOINTS"] = ",".join(private)
-    return variables
+    # The stack's own S3 is not among them: packages are fetched past the client that plugins use, and no grant should
+    # lead there.
+    private = shared.extra.get("HOTPLUG_PRIVATE_ENDPOINTS")
+    return variables if private is None else variables | {"HOTPLUG_PRIVATE_ENDPOINTS": private}
 
 
 def _trusted(shared: Shared) -> dict[str, str]:
@@ -66,7 +63,3 @@ def _trusted(shared: Shared) -> dict[str, str]:
     if shared.install_queue is not None:
         variables["HOTPLUG_INSTALL_QUEUE_URL"] = shared.storage.queue_url(shared.install_queue)
     return variables | dict(shared.extra)
-
-
-def _entries(text: str) -> list[str]:
-    return [entry.strip() for entry in text.split(",") if entry.strip()]

@@ -121,11 +121,10 @@ def test_runtime_functions_get_no_rights_and_a_cache_of_their_own(stack: LocalSt
 
     for environ in (plain, network):
         assert {name for name in environ if name.startswith("HOTPLUG_")} - {"HOTPLUG_RUNTIME_NETWORK"} == {
-            "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR", "HOTPLUG_PRIVATE_ENDPOINTS",
+            "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR",
         }  # fmt: skip
         assert not [name for name in environ if "KEY" in name or "SECRET" in name or "ENDPOINT_URL" in name]
         assert "EXTRA" not in environ
-        assert environ["HOTPLUG_PRIVATE_ENDPOINTS"] == stack.s3_endpoint.removeprefix("http://")
     assert "HOTPLUG_RUNTIME_NETWORK" not in plain
     assert network["HOTPLUG_RUNTIME_NETWORK"] == "1"
     assert plain["HOTPLUG_LOCAL_CACHE_DIR"] != network["HOTPLUG_LOCAL_CACHE_DIR"]
@@ -227,7 +226,7 @@ def test_what_lambda_refuses_is_refused(
     assert refused.value.status == status
 
 
-def lambda_client(stack: LocalStack) -> Any:
+def lambda_client(stack: LocalStack, secret: str | None = None) -> Any:
     import boto3
     from botocore.config import Config
 
@@ -235,8 +234,8 @@ def lambda_client(stack: LocalStack) -> Any:
         "lambda",
         endpoint_url=stack.invoke_endpoint,
         region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
+        aws_access_key_id=stack.credentials[0],
+        aws_secret_access_key=secret or stack.credentials[1],
         config=Config(retries={"total_max_attempts": 1}),
     )
 
@@ -316,6 +315,33 @@ def test_invoking_without_credentials_is_refused(stack: LocalStack) -> None:
         assert response.status == 403
         assert response.headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
         response.read()
+
+
+def test_invoking_with_another_secret_is_refused(stack: LocalStack) -> None:
+    """Any header named Authorization once did, and every user of the machine can reach the port."""
+    from botocore.exceptions import ClientError
+
+    with closing(lambda_client(stack, "guessed")) as client, pytest.raises(ClientError) as refusal:
+        client.invoke(FunctionName="runtime", TenantId="boto", Payload=b"{}")
+
+    assert refusal.value.response["Error"]["Code"] == "InvalidSignatureException"
+
+
+def test_storage_answers_nobody_who_does_not_sign(stack: LocalStack) -> None:
+    """Unsigned requests once read the bucket, dropped packages for any tenant, and made functions that ran here."""
+    attempts = [
+        ("GET", f"/{stack.bucket}?list-type=2"),
+        ("PUT", f"/{stack.bucket}/incoming/drop/admin/x.zip"),
+        ("PUT", f"/{stack.bucket}/compiled/x"),
+        ("POST", "/000000000000/hotplug-installs?Action=ReceiveMessage"),
+        ("GET", "/2015-03-31/functions/"),
+    ]
+    for method, path in attempts:
+        with closing(http.client.HTTPConnection(stack.s3_endpoint.removeprefix("http://"))) as connection:
+            connection.request(method, path, "x" if method == "PUT" else None)
+            response = connection.getresponse()
+            assert response.status in (400, 403, 404), (method, path, response.status)
+            response.read()
 
 
 def test_an_answer_over_six_megabytes_is_an_error(stack: LocalStack) -> None:

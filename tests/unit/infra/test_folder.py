@@ -24,6 +24,8 @@ def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
     again.close()
     for name in ("master.key", "storage.json", "admin.json"):
         assert (tmp_path / "state" / name).stat().st_mode & 0o777 == 0o600
+    # The database, the bucket and the logs lie in it.
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
 def test_two_folders_have_different_secrets(tmp_path: Path) -> None:
