@@ -109,7 +109,10 @@ def _stale(stack: LocalStack, client: httpx.Client, plugin_id: str) -> list[Figu
     if served < PROCESSES or watch.answers < CHANGES:
         raise RuntimeError(f"{watch.answers} answers of {served} processes prove nothing")
     name = f"hot reload: stale answers of {PROCESSES} warm processes after an acknowledged change"
-    return [counted(name, AREA, watch.stale, f"of {watch.answers} answers", 0)]
+    return [
+        counted(name, AREA, watch.stale, "answers", 0),
+        plain(f"answers that were compared, during {CHANGES} changes", AREA, watch.answers, "answers"),
+    ]
 
 
 def _watch(client: httpx.Client, plugin_id: str, watch: _Watch) -> None:
