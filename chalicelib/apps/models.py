@@ -83,6 +83,8 @@ class AppCredential(Base):
     __table_args__ = (
         UniqueConstraint("api_key"),
         Index("ix_app_credential_app", "app_id", "id"),
+        # "Is there another admin?" locks the admins alone.
+        Index("ix_app_credential_role", "role", "id"),
         MYSQL_TABLE,
     )
     cache_scope: ClassVar[str] = "apps"

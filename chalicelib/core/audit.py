@@ -21,7 +21,9 @@ class AuditLog(Base):
     __tablename__ = "audit_log"
     __table_args__ = (
         Index("ix_audit_log_app", "app_id", "id"),
-        Index("ix_audit_log_object", "object_type", "object_id", "id"),
+        Index("ix_audit_log_action", "action", "id"),
+        Index("ix_audit_log_object", "object_id", "id"),
+        Index("ix_audit_log_type", "object_type", "id"),
         MYSQL_TABLE,
     )
     cache_scope: ClassVar[None] = None

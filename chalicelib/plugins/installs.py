@@ -128,7 +128,9 @@ def list_tasks(session: Session, caller: Caller, page: Page, *, state: str | Non
     """Return a page of the caller's app's tasks, newest first."""
     query: Select[Any] = select(PluginInstall).where(PluginInstall.app_id == caller.app_id)
     if state is not None:
-        query = query.where(PluginInstall.state == state)
+        # Left to itself MariaDB intersects this index with that of all states and sorts what is left, for each page.
+        index = "FORCE INDEX (ix_t_plugin_install_app_state)"
+        query = query.where(PluginInstall.state == state).with_hint(PluginInstall, index, "mysql")
     return list_page(session, query, page, [PluginInstall.id], rendering.install)
 
 

@@ -41,8 +41,10 @@ class Plugin(Base):
     __table_args__ = (
         UniqueConstraint("app_id", "name"),
         UniqueConstraint("plugin_id"),
-        Index("idx_plugin_source", "source"),
-        Index("idx_plugin_status", "is_enabled"),
+        # Each filter of the listing, in the order that it is listed in.
+        Index("idx_plugin_source", "source", "app_id", "id"),
+        Index("idx_plugin_status", "is_enabled", "app_id", "id"),
+        Index("ix_t_plugin_type", "plugin_type", "app_id", "id"),
         Index("ix_t_plugin_visibility", "visibility", "id"),
         Index("ix_t_plugin_app", "app_id", "id"),
         MYSQL_TABLE,

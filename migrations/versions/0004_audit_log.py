@@ -25,5 +25,7 @@ def upgrade() -> None:
         sa.Column("at", schema.UTC_DATETIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit_log"),
     )
+    schema.create_index("ix_audit_log_action", "audit_log", ["action", "id"])
     schema.create_index("ix_audit_log_app", "audit_log", ["app_id", "id"])
-    schema.create_index("ix_audit_log_object", "audit_log", ["object_type", "object_id", "id"])
+    schema.create_index("ix_audit_log_object", "audit_log", ["object_id", "id"])
+    schema.create_index("ix_audit_log_type", "audit_log", ["object_type", "id"])

@@ -48,7 +48,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("app_id", "name", name="uq_t_plugin_app_id_name"),
         sa.UniqueConstraint("plugin_id", name="uq_t_plugin_plugin_id"),
     )
-    schema.create_index("idx_plugin_source", "t_plugin", ["source"])
-    schema.create_index("idx_plugin_status", "t_plugin", ["is_enabled"])
+    schema.create_index("idx_plugin_source", "t_plugin", ["source", "app_id", "id"])
+    schema.create_index("idx_plugin_status", "t_plugin", ["is_enabled", "app_id", "id"])
     schema.create_index("ix_t_plugin_app", "t_plugin", ["app_id", "id"])
+    schema.create_index("ix_t_plugin_type", "t_plugin", ["plugin_type", "app_id", "id"])
     schema.create_index("ix_t_plugin_visibility", "t_plugin", ["visibility", "id"])

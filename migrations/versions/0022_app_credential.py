@@ -29,3 +29,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("api_key", name="uq_app_credential_api_key"),
     )
     schema.create_index("ix_app_credential_app", "app_credential", ["app_id", "id"])
+    schema.create_index("ix_app_credential_role", "app_credential", ["role", "id"])

@@ -1,0 +1,227 @@
+"""A deployment that has been used for a while: some thousand rows in every table that grows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, text, update
+
+from chalicelib.apps.models import App, AppCredential
+from chalicelib.core.audit import AuditLog
+from chalicelib.core.cache_log import CacheChange, CacheVersion
+from chalicelib.core.database import Base, DatabaseService
+from chalicelib.core.idempotency_record import IdempotencyRecord
+from chalicelib.core.ids import new_ulid
+from chalicelib.core.instances import Instance
+from chalicelib.plugins.models import (
+    ENABLED,
+    Plugin,
+    PluginConfig,
+    PluginDependency,
+    PluginExecution,
+    PluginHistory,
+    PluginInstall,
+    PluginMetric,
+    PluginTombstone,
+    PluginVersion,
+)
+
+ROWS = 4000
+APPS = 200
+# Every tenth plugin is the busy app's, every tenth is shared.
+SHARE = 10
+FIRST_APP = 1000
+# What has been there for so long that maintenance takes it away.
+OLD_SHARE = 20
+GROWING: tuple[type[Base], ...] = (
+    App, AppCredential, AuditLog, CacheChange, IdempotencyRecord, Instance, Plugin, PluginConfig, PluginDependency,
+    PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
+)  # fmt: skip
+NAMES = frozenset(model.__tablename__ for model in GROWING)
+Rows = Iterator[dict[str, Any]]
+
+
+def fill(database: DatabaseService, busy: int) -> None:
+    """Add the rows, and let the server look at them.
+
+    Parameters
+    ----------
+    busy
+        Id of the app that owns a tenth of everything.
+    """
+    now = datetime.now(UTC)
+    made: dict[type[Base], Rows] = {
+        App: _apps(),
+        AppCredential: _credentials(),
+        Plugin: _plugins(busy),
+        PluginVersion: _versions(),
+        PluginConfig: _configs(busy),
+        PluginInstall: _installs(busy, now),
+        PluginDependency: (
+            {"plugin_id": plugin_id(i), "name": f"p{i // 2}", "range": "*"} for i in range(ROWS)
+        ),
+        PluginTombstone: (
+            {"app_id": _owner(i, busy), "name": f"p{i}", "version": "1.0.0", "checksum": "ab" * 32}
+            for i in range(ROWS)
+        ),
+        PluginHistory: _history(busy),
+        PluginExecution: _executions(busy, now),
+        PluginMetric: _metrics(busy, now),
+        AuditLog: _audit(busy),
+        CacheChange: ({"scope": "tools", "version": i + 1, "item_key": f"t{i}"} for i in range(ROWS)),
+        IdempotencyRecord: _idempotency(now),
+        Instance: _instances(now),
+    }
+    assert set(made) == set(GROWING)
+    with database.connection() as connection:
+        for model, rows in made.items():
+            connection.execute(insert(model), list(rows))
+        newest = update(CacheVersion).where(CacheVersion.scope == "tools").values(version=12_000)
+        connection.execute(newest)
+        for name in sorted(NAMES):
+            # Whole tables: a sample of a small table would lead to another plan each time.
+            connection.execute(text(f"ALTER TABLE {name} STATS_SAMPLE_PAGES = 10000"))
+            connection.execute(text(f"ANALYZE TABLE {name}")).all()
+
+
+def plugin_id(number: int) -> str:
+    """Return the id of one of the plugins; number 0 is the busy app's."""
+    return f"plugin_p{number}_aaaaaa"
+
+
+def _owner(number: int, busy: int) -> int:
+    return busy if number % SHARE == 0 else FIRST_APP + number % APPS
+
+
+def _apps() -> Rows:
+    for i in range(APPS * SHARE):
+        yield {"id": FIRST_APP + i, "name": f"App {i}", "alias_id": f"app-{i}"}
+
+
+def _credentials() -> Rows:
+    roles = ("viewer", "caller", "caller", "publisher")
+    for i in range(ROWS):
+        app_id = FIRST_APP + i % (APPS * SHARE)
+        # A few admins among many: every app has one at most.
+        role = "admin" if i % 40 == 0 else roles[i % 4]
+        yield {"app_id": app_id, "api_key": f"key{i}", "secret_hash": os.urandom(32), "role": role}
+
+
+def _manifest(number: int, version: str) -> dict[str, Any]:
+    return {"name": f"p{number}", "version": version, "pluginType": "custom", "entryPoint": "main.py"}
+
+
+def _plugins(busy: int) -> Rows:
+    for i in range(ROWS):
+        yield {
+            "plugin_id": plugin_id(i), "app_id": _owner(i, busy), "name": f"p{i}", "version": "1.0.0",
+            "visibility": "shared" if i % SHARE == 1 else "private", "description": f"Number {i} of many",
+            "plugin_type": ("custom", "notify", "build", "deploy")[i // SHARE % 4], "entry_point": "main.py",
+            "source": "local" if i % 7 else "s3", "is_enabled": ENABLED if i % 3 == 0 else 0,
+            "checksum": "ab" * 32, "s3_path": f"plugins/{plugin_id(i)}/1.0.0/x.zip", "s3_version": "v1",
+            "manifest": _manifest(i, "1.0.0"), "default_config": {}, "runtime": "python",
+        }  # fmt: skip
+
+
+def _versions() -> Rows:
+    # Each plugin's active one; a few plugins have more than are kept.
+    numbers = [(i, "1.0.0") for i in range(ROWS)] + [
+        (i, f"0.{n}.0") for i in range(0, 400, 10) for n in range(20)
+    ]
+    for i, version in numbers:
+        compiled = f"{i:064x}"
+        yield {
+            "plugin_id": plugin_id(i), "version": version, "checksum": "ab" * 32, "size": 10,
+            "s3_path": f"plugins/{plugin_id(i)}/{version}/x.zip", "s3_version": "v1",
+            "manifest": _manifest(i, version), "runtime": "python", "wasm_sha256": compiled,
+            "compiled_path": f"compiled/{compiled}/engine.cwasm", "compiled_version": "v1",
+        }  # fmt: skip
+
+
+def _configs(busy: int) -> Rows:
+    for i in range(ROWS):
+        # Every twentieth belongs to one plugin, which many subjects have configured.
+        target = 0 if i % 20 == 0 else i
+        app_id = _owner(0 if i % 20 == 0 else i, busy)
+        yield {
+            "plugin_id": plugin_id(target), "app_id": app_id, "name": f"c{i}",
+            "config_items": {"values": {"a": 1}, "secrets": {}}, "scope": "user",
+            "scope_id": f"{app_id}:user{i}", "is_default": 1,
+        }  # fmt: skip
+
+
+def _installs(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        state = "registered"
+        if i % OLD_SHARE == 0:
+            state = ("awaiting_upload", "verifying", "failed", "rejected")[i // OLD_SHARE % 4]
+        install_id = new_ulid()
+        old = now - timedelta(hours=2)
+        yield {
+            "install_id": install_id, "app_id": _owner(i, busy), "source": "local", "filename": "x.zip",
+            "object_key": f"incoming/tasks/{install_id}.zip", "object_version": "v1" if i % 3 else "",
+            "state": state, "upload_expires_at": old, "created_at": old, "updated_at": old,
+            "lease_until": old if i % 5 == 0 else None,
+        }  # fmt: skip
+
+
+def _history(busy: int) -> Rows:
+    for i in range(ROWS):
+        target = 0 if i % 20 == 0 else i
+        yield {
+            "plugin_id": plugin_id(target), "app_id": _owner(target, busy), "action": "update", "version": "1.0.0",
+            "from_version": "0.9.0" if i % 2 else None, "outcome": "success",
+        }  # fmt: skip
+
+
+def _executions(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        target = 0 if i % 20 == 0 else i
+        days = 45 if i % OLD_SHARE == 3 else 3
+        yield {
+            "plugin_id": plugin_id(target), "app_id": _owner(target, busy), "version": "1.0.0", "action": "execute",
+            "outcome": "failed" if i % 9 == 0 else "success", "duration_us": 1000,
+            "started_at": now - timedelta(days=days, seconds=i),
+        }  # fmt: skip
+
+
+def _metrics(busy: int, now: datetime) -> Rows:
+    minute = int(now.timestamp()) // 60
+    for i in range(ROWS):
+        target = 0 if i % 20 == 0 else i
+        old = 45 * 1440 if i % OLD_SHARE == 3 else 0
+        yield {
+            "plugin_id": plugin_id(target), "app_id": _owner(target, busy), "version": "1.0.0",
+            "minute": minute - old - i % 4000, "bucket": i % 10, "executions": 1, "last_at": now,
+            "last_error": "broke" if i % 6 == 0 else None, "last_error_at": now if i % 6 == 0 else None,
+        }  # fmt: skip
+
+
+def _audit(busy: int) -> Rows:
+    actions = ("plugin.install", "plugin.update", "plugin.enable", "app.create", "credential.create")
+    for i in range(ROWS):
+        yield {
+            "app_id": _owner(i, busy), "credential_id": 1, "action": actions[i % 5], "request_id": f"r{i}",
+            "object_type": ("plugin", "app", "credential", "install")[i % 4], "object_id": plugin_id(i // 5),
+        }  # fmt: skip
+
+
+def _idempotency(now: datetime) -> Rows:
+    for i in range(ROWS):
+        hours = -3 if i % OLD_SHARE == 3 else 20
+        yield {
+            "id": f"key-{i}", "status": "COMPLETED", "owner": "a" * 32, "payload_hash": "b" * 64,
+            "expires_at": int((now + timedelta(hours=hours)).timestamp()),
+        }  # fmt: skip
+
+
+def _instances(now: datetime) -> Rows:
+    for i in range(ROWS):
+        hours = 2 if i % OLD_SHARE == 3 else 0
+        yield {
+            "instance_id": f"{i:032x}", "function": "api", "versions": {"apps": 1}, "loaded": [],
+            "seen_at": now - timedelta(hours=hours),
+        }  # fmt: skip
