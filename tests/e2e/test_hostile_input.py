@@ -51,8 +51,14 @@ SEED = "1"
 LOCKS_ITSELF_OUT = frozenset({"apps_patch_app", "apps_delete_credential"})
 # What would take away what the others are fuzzed with.
 REMOVES = frozenset({"plugins_uninstall_plugin", "apps_delete_app", "plugin_configs_delete_config"})
-# A random body is no package, and an install that did not fail is not tried again.
-OUT_OF_REACH = {"PUT /api/v1/plugins/{pluginId}", "POST /api/v1/plugins/installs/{installId}/retry"}
+# A random body is neither a package nor a manifest, and an install that did not fail is not tried again.
+# It does not fuzz the document that it reads.
+OUT_OF_REACH = {
+    "GET /openapi.json",
+    "PUT /api/v1/plugins/{pluginId}",
+    "POST /api/v1/plugins/validate-manifest",
+    "POST /api/v1/plugins/installs/{installId}/retry",
+}
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +178,7 @@ def test_nothing_that_is_sent_about_what_exists_makes_the_server_fail(
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
         if operation["operationId"] not in REMOVES
-        and min(seen[f"{method.upper()} {path.format_map(pinned)}"]) >= 400
+        and not any(code < 400 for code in seen[f"{method.upper()} {path.format_map(pinned)}"])
     }
     assert refused <= OUT_OF_REACH
 
