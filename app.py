@@ -52,7 +52,7 @@ def sweep(event: Any) -> dict[str, Any]:
 def lost_events(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
-    return schedules.run("lost_events")
+    return schedules.run("lost_events", "measure")
 
 
 @app.schedule(Rate(10, unit=Rate.MINUTES), name="expired_uploads")

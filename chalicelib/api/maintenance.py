@@ -38,7 +38,7 @@ JOB = resource(
     {
         "job": TEXT,
         "summary": TEXT,
-        "everySeconds": COUNT,
+        "everySeconds": {"type": ["integer", "null"]},
         "running": {"type": "boolean"},
         "lastRun": {"anyOf": [LAST_RUN, {"type": "null"}]},
     },

@@ -29,6 +29,7 @@ from sqlalchemy.types import TypeDecorator
 from chalicelib.core import guards
 from chalicelib.core.connections import mysql_connect_args, tune
 from chalicelib.core.errors import Unavailable
+from chalicelib.core.query_load import QueryLoad
 from chalicelib.core.server_errors import away as away
 from chalicelib.core.server_errors import is_disconnect as is_disconnect
 from chalicelib.core.server_errors import is_duplicate as is_duplicate
@@ -234,6 +235,7 @@ class DatabaseService:
             }
         self.engine: Engine = create_engine(self._url, isolation_level="AUTOCOMMIT", **options)
         tune(self.engine)
+        self.load = QueryLoad(self.engine)
         self._units = self.engine.execution_options(hotplug_unit=True)
         if self.is_sqlite:
             event.listen(self._units, "begin", _begin_immediate)

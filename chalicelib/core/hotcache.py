@@ -260,6 +260,11 @@ class HotCache:
         """Return (version, epoch) of a scope as last seen; (0, "") before the first refresh."""
         return self._known.get(scope, (0, ""))
 
+    def take_reloads(self) -> int:
+        """Return how often a scope moved since the last call, for the metrics."""
+        reloads, self.reloads = self.reloads, 0
+        return reloads
+
     def recent_changes(self, scope: str) -> list[tuple[int, str]]:
         """Return the last changes of a scope that this process followed, oldest first: whole versions,
         without a gap, up to `version(scope)`; none before its first refresh."""

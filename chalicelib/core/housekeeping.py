@@ -21,7 +21,7 @@ from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
 from chalicelib.core.leases import LeaseRow
 from chalicelib.core.steps import declare, step
 
-STEPS = declare("housekeeping", ("prune_log", "delete_rows", "prune_leases"))
+STEPS = declare("housekeeping", ("prune_log", "delete_rows", "prune_leases", "renew_epoch"))
 HOUR_S, DAY_S = 3600, 86400
 BATCH = 500
 # A plan says how many rows are concerned without counting a table of any size.
@@ -58,6 +58,12 @@ def housekeeping_jobs(database: DatabaseService, now: Clock = utc_now) -> tuple[
             "Delete leases that ended more than a day ago",
             HOUR_S,
             lambda _: _plan_leases(database, now),
+        ),
+        Job(
+            "renew_epoch",
+            "After a restore from backup: make every warm function drop all it has",
+            None,
+            lambda _: _plan_epoch(database),
         ),
     )
 
@@ -158,3 +164,15 @@ def _plan_leases(database: DatabaseService, now: Clock) -> Plan:
         return database.run(lambda session: leases.prune(session, before)) == leases.PRUNE_BATCH
 
     return Plan((Action("prune_leases", "lease", work, count),) if count else ())
+
+
+def _plan_epoch(database: DatabaseService) -> Plan:
+    def renew(session: Unit) -> None:
+        cache_log.renew_epoch(session)
+
+    def work() -> bool:
+        step("housekeeping", "renew_epoch")
+        database.run(renew)
+        return False
+
+    return Plan((Action("renew_epoch", "cache_version", work),))

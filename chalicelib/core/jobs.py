@@ -97,11 +97,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """A scheduled job: `plan(state)` looks at what there is to do, and changes nothing."""
+    """A job: `plan(state)` looks at what there is to do, and changes nothing.
+
+    Parameters
+    ----------
+    every_s
+        Seconds between two runs of its schedule; None for one that only an admin starts.
+    """
 
     name: str
     summary: str
-    every_s: int
+    every_s: int | None
     plan: Callable[[Mapping[str, Any]], Plan]
 
 

@@ -16,6 +16,7 @@ from chalicelib.core import process, steps, storage
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Unavailable
+from chalicelib.core.hotcache import HotCache
 from chalicelib.core.jobs import Action, Job, JobRun, Plan, Runner
 from chalicelib.events import schedules
 from chalicelib.maintenance import service
@@ -48,6 +49,8 @@ NAMES = {
     "retain_versions",
     "retain_executions",
     "tombstoned_objects",
+    "measure",
+    "renew_epoch",
 }
 
 
@@ -104,6 +107,19 @@ def test_every_job_is_listed_with_its_schedule_and_its_latest_run(client: Client
     assert last["sweep"] is None
     assert (last["prune_log"]["planned"], last["prune_log"]["failed"]) == (0, 0)
     assert last["prune_log"]["startedAt"] <= last["prune_log"]["finishedAt"]
+
+
+def test_a_new_epoch_makes_warm_functions_drop_all(client: Client) -> None:
+    cache = HotCache(process.database())
+    cache.refresh()
+    cache.put("kept", "old", [("apps", "1")], cache.stamp())
+    before = cache.version("apps")
+    assert client.post(f"{JOBS}/renew_epoch").json["done"] == 1
+    cache.refresh()
+    assert cache.get("kept") is None
+    assert cache.version("apps")[1] != before[1]
+    listed = {item["job"]: item["everySeconds"] for item in client.get(JOBS).json["items"]}
+    assert listed["renew_epoch"] is None
 
 
 def test_a_dry_run_shows_the_plan_and_a_run_carries_it_out(client: Client, bucket: MemoryStorage) -> None:

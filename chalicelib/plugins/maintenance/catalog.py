@@ -9,6 +9,7 @@ from chalicelib.core.jobs import Job, Plan
 from chalicelib.core.steps import declare
 from chalicelib.plugins.maintenance.arrivals import plan_expired_uploads, plan_lost_events
 from chalicelib.plugins.maintenance.context import Context
+from chalicelib.plugins.maintenance.gauges import plan_gauges
 from chalicelib.plugins.maintenance.objects import plan_orphans
 from chalicelib.plugins.maintenance.removals import REMOVALS, plan_removals
 from chalicelib.plugins.maintenance.retention import plan_executions, plan_versions
@@ -42,6 +43,12 @@ def plugin_jobs(context: Context) -> tuple[Job, ...]:
             "Announce uploads and drops whose event never came, delete what ended installs left",
             5 * MINUTE_S,
             lambda state: plan_lost_events(context, state),
+        ),
+        Job(
+            "measure",
+            "Report how many plugins there are in each status, and the bytes they store",
+            5 * MINUTE_S,
+            lambda _: plan_gauges(context),
         ),
         Job(
             "expired_uploads",

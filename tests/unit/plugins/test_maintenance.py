@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from chalicelib.apps.models import App
-from chalicelib.core import steps
+from chalicelib.core import steps, telemetry
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheChange, CacheVersion
 from chalicelib.core.database import Base, DatabaseService
@@ -732,6 +733,7 @@ def test_a_preview_changes_nothing(world: World) -> None:
     planned = {job.name: world.preview(job.name) for job in plugin_jobs(world.context)}
     # What a plugin that is being removed left beside its rows is an orphan, too.
     assert {name for name, actions in planned.items() if actions} == {
+        "measure",
         "sweep",
         "expired_uploads",
         "retain_versions",
@@ -783,3 +785,25 @@ def test_the_bound_of_stuck_installs_is_said(world: World, monkeypatch: pytest.M
     assert (report["planned"], report["more"]) == (2, True)
     assert world.run("sweep")["planned"] == 1
     assert len(world.announced) == 3
+
+
+# -- gauges ------------------------------------------------------------------------------------------------
+
+
+def test_the_gauges_count_plugins_by_status_and_stored_bytes(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown(world, 3, "3.0.0")
+    with world.database.reads() as session:
+        stored = sum(row.size for row in session.scalars(select(PluginVersion)))
+        by_status = [row.is_enabled for row in session.scalars(select(Plugin))]
+    assert world.run("measure")["failures"] == []
+    telemetry.flush()
+    line = next(
+        found
+        for text in capsys.readouterr().out.splitlines()
+        if text.startswith("{") and "plugins.total" in (found := json.loads(text))
+    )
+    assert line["plugins.total"] == [len(by_status)]
+    assert line["plugins.enabled"] == [by_status.count(1)]
+    assert line["storage.bytes"] == [stored]
