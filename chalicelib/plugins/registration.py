@@ -344,7 +344,7 @@ class Registration:
         if now.plugin is not None and now.act is Act.NOTHING:
             return Registered(now.plugin.plugin_id, now.plugin.version, now.act, rendering.detail(now.plugin))
         generation = now.plugin.generation if now.plugin else None
-        if stored.version is None or now.act is not plan.act or generation != stored.generation:
+        if stored.version is None or generation != stored.generation:
             # Loaded and placed for another state of the plugin than the one that is locked now.
             raise Conflict(
                 "The plugin was changed meanwhile; try again.", code="plugin.changed", retry_after=1

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from chalicelib.core import process
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError
 from chalicelib.core.hotcache import HotCache
-from chalicelib.plugins import graph, lifecycle
-from chalicelib.plugins.models import Plugin, PluginDependency
+from chalicelib.plugins import graph, lifecycle, uploads
+from chalicelib.plugins.models import ENABLED, Plugin, PluginDependency
 from chalicelib.plugins.services import Services
 from tests.http import Client, Response
 from tests.integration.plugin_world import PLUGINS, World, package, world
@@ -380,11 +381,46 @@ def test_enabling_and_taking_away_what_is_needed_do_not_pass_each_other(
         assert states == ({"lib-one": 1, "needy": 1} if first == "enable" else {"lib-one": 0, "needy": 0})
 
 
+def test_an_update_waits_for_whoever_changes_the_graph(mysql_url: str) -> None:
+    """A dependent is enabled meanwhile: the update, which its range does not admit, must see it."""
+    with world(mysql_url) as here:
+        lib = here.enabled("lib-one")
+        needy = here.installed("needy", dependencies=["lib-one@^1"])
+        app_id = int(here.client.get("/api/v1/me").json["appId"])
+        order = uploads.Order(Caller(app_id, "admin", 1, "admin", "r"), lib, False, None)
+        received = uploads.Received("x.zip", package("lib-one", "2.0.0"), None)
+        elsewhere = DatabaseService(here.deployment.url)
+        services = Services(elsewhere, here.bucket, here.functions, HotCache(elsewhere))
+        services.cache.refresh()
+        locked, outcomes = threading.Event(), []
+
+        def update() -> None:
+            locked.wait(20)
+            try:
+                uploads.receive(services, order, received, elsewhere.run)
+                outcomes.append("updated")
+            except Conflict as error:
+                outcomes.append(error.code)
+
+        other = threading.Thread(target=update)
+        other.start()
+        with process.database().session_getter() as session:
+            graph.lock(session)
+            locked.set()
+            other.join(2)
+            assert outcomes == []
+            row = session.scalars(select(Plugin).where(Plugin.plugin_id == needy)).one()
+            row.is_enabled = ENABLED
+        other.join(30)
+        elsewhere.close()
+        assert outcomes == ["plugin.breaks_dependents"]
+
+
 def test_dependents_are_of_the_plugin_and_not_of_its_name(here: World, stranger: Client) -> None:
     mine, theirs = here.enabled("lib-one"), here.enabled("lib-one", client=stranger)
     here.enabled("needy", client=stranger, dependencies=["lib-one@^1"])
     with process.database().reads() as session:
-        rows = {row.plugin_id: row for row in session.query(Plugin)}
+        rows = {row.plugin_id: row for row in session.scalars(select(Plugin))}
         assert graph.dependents(session, rows[mine]) == []
         assert [need.name for need in graph.dependents(session, rows[theirs])] == ["needy"]
         with pytest.raises(Conflict):

@@ -441,6 +441,18 @@ def test_stored_configs_must_fit_the_new_schema(here: World) -> None:
     assert here.update(plugin_id, package(version="2.0.0", configSchema=wider)).status == 200
 
 
+def test_an_update_to_a_kept_version_keeps_the_config_of_now(here: World) -> None:
+    """Only a rollback brings the values of then back: an update says what is to be, in all but the values."""
+    plugin_id = here.installed(configSchema=SCHEMA)
+    made = here.act(plugin_id, "configs", json={"name": "main", "configItems": {"url": "x"}}).json
+    config = f"{PLUGINS}/{plugin_id}/configs/{made['configId']}"
+    assert here.update(plugin_id, package(version="2.0.0", configSchema={"type": "object"})).status == 200
+    assert here.client.put(config, {"configItems": {"url": "z"}}).status == 200
+    back = here.update(plugin_id, package(configSchema=SCHEMA), allowDowngrade="true")
+    assert (back.status, back.json["version"]) == (200, "1.0.0")
+    assert here.client.get(config).json["configItems"] == {"url": "z"}
+
+
 def test_a_version_that_asks_for_more_needs_a_grant_first(here: World) -> None:
     plugin_id = here.enabled()
     more = package(version="2.0.0", permissions={"network": ["a.example.com", "b.example.com"]})

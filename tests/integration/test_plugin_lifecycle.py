@@ -330,6 +330,10 @@ def test_to_a_named_version(here: World) -> None:
     # A disabled plugin is not loaded.
     assert here.loads() == []
     assert here.act(plugin_id, "rollback").json["version"] == "3.0.0"
+    # The one before is the one that it was last come from, not the first.
+    assert here.act(plugin_id, "rollback", json={"version": "2.0.0"}).status == 200
+    assert here.act(plugin_id, "rollback", json={"version": "1.0.0"}).status == 200
+    assert here.act(plugin_id, "rollback").json["version"] == "2.0.0"
 
 
 def test_a_rollback_that_leads_nowhere_changes_nothing(here: World) -> None:
