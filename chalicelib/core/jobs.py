@@ -164,7 +164,7 @@ class Runner:
             report = progress.report(began=began)
             self._finish(job, hold.lease, started_at, progress, report)
             operation.note(planned=report["planned"], done=report["done"], failed=report["failed"])
-        telemetry.metric("JobFailures", report["failed"])
+        telemetry.metric("job.failures", report["failed"])
         return report
 
     def _state(self, job: Job) -> Mapping[str, Any]:

@@ -103,6 +103,8 @@ def execute(
             )
         operation.note(ended=execution.outcome, coldLoad=execution.cold_load, pluginMs=execution.duration_ms)
         _measure(execution)
+        if execution.cold_load:
+            telemetry.event("plugin.cached", pluginId=plugin_id, version=found.version, key=found.s3_path)
         if problem is not None:
             problem.extensions.update(
                 executionId=execution.execution_id, version=execution.version, logs=execution.logs
