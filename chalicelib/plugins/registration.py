@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,27 @@ class _Stored:
     generation: int | None = None
 
 
+@contextmanager
+def _measured() -> Iterator[None]:
+    """Count an install as registered, refused or failed, and how long it took."""
+    began = time.perf_counter()
+    name = "plugin.install_failures"
+    try:
+        yield
+        name = "plugin.installs"
+    except _REFUSALS:
+        name = "plugin.install_refusals"
+        raise
+    finally:
+        telemetry.metric(name, 1)
+        telemetry.metric("plugin.install_time", (time.perf_counter() - began) * 1000, "Milliseconds")
+
+
+def object_key(plugin_id: str, version: str) -> str:
+    """Return where a version's package is stored."""
+    return f"plugins/{plugin_id}/{version}/{plugin_id}_{version}.zip"
+
+
 class Registration:
     """Registering one package.
 
@@ -172,7 +195,11 @@ class Registration:
             "source": self._artifact.source,
             "plugin": self._manifest.name,
         }
-        with telemetry.operation("plugin.install", **fields, version=self._manifest.version) as operation:
+        telemetry.event("plugin.installing", **fields, version=self._manifest.version)
+        with (
+            _measured(),
+            telemetry.operation("plugin.install", **fields, version=self._manifest.version) as operation,
+        ):
             with operation.phase("plan"), self._services.database.reads() as session:
                 plan = self._plan(session, lock=False)
             try:
@@ -192,7 +219,14 @@ class Registration:
             if self._unused:
                 self._discard()
             operation.note(pluginId=plan.plugin_id, act=plan.act.value)
-            return outcome
+        telemetry.event(
+            "plugin.installed",
+            pluginId=plan.plugin_id,
+            version=self._manifest.version,
+            key=object_key(plan.plugin_id, self._manifest.version),
+            act=plan.act.value,
+        )
+        return outcome
 
     def _step(self, name: str) -> None:
         self._watch(name)
@@ -285,7 +319,7 @@ class Registration:
         )
         if self._manifest.runtime == "wasm":
             self._compile(version)
-        version.s3_path = f"plugins/{plugin_id}/{number}/{plugin_id}_{number}.zip"
+        version.s3_path = object_key(plugin_id, number)
         self._step("place")
         version.s3_version = self._artifact.place(version.s3_path)
         self._placed.append((version.s3_path, version.s3_version))
