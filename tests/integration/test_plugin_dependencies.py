@@ -208,6 +208,14 @@ def test_with_cascade_whatever_needs_it_is_disabled_before_it(database_url: str,
         assert here.history(asleep) == [("install", "1.0.0", None, "done")]
 
 
+def test_an_uninstalled_plugin_needs_nothing_any_more(here: World) -> None:
+    lib = here.enabled("lib-one")
+    needy = here.enabled("needy", dependencies=["lib-one@^1"])
+    assert here.client.delete(f"{PLUGINS}/{needy}").status == 204
+    assert here.rows(PluginDependency) == []
+    assert here.act(lib, "disable").status == 200
+
+
 def test_a_long_chain_is_disabled_at_once(here: World) -> None:
     """Longer than Python's stack: a publisher can build it, and it must come down again."""
     length = 1200
