@@ -48,6 +48,8 @@ STEPS = declare(
 )
 # The steps that may take long, and so are shown to the publisher while they last.
 _SHOWN = ("check", "compile", "load")
+# How often one delivery tries while others keep changing the plugin.
+_LOOKS = 5
 # Whose fault it is decides how a task ends: these are the package's or the publisher's.
 _REJECTIONS = (Conflict, Forbidden, Invalid, NotFound, TooLarge)
 # Columns of t_plugin_install; what is longer, S3 may have sent, but we have not asked for.
@@ -235,8 +237,20 @@ class _Work:
             )
             artifact = Artifact(path, download.sha256, download.size, self._task.source, self._place)
             registration = Registration(self._services, caller, artifact, terms, watch=self._show)
-            registration.run(self._services.database.run, self._end)
+            self._run(registration)
         return "registered"
+
+    def _run(self, registration: Registration) -> None:
+        """Register; once more where the plugin moved on meanwhile. The queue would deliver again minutes later."""
+        for _ in range(_LOOKS - 1):
+            try:
+                registration.run(self._services.database.run, self._end)
+                return
+            except Conflict as error:
+                if error.retry_after is None:
+                    raise
+            self._services.cache.refresh()
+        registration.run(self._services.database.run, self._end)
 
     def _caller(self) -> Caller:
         """Return in whose name the package is registered: the tenant that the task belongs to."""

@@ -97,9 +97,9 @@ def check(plugin_id: str, timeline: Timeline, observations: Iterable[Observation
     found = [Violation(ORDER, plugin_id, problem) for problem in timeline.problems]
     possible_from = [moment.possible_from for moment in timeline.moments]
     pending = sorted(observations, key=lambda one: one.began)
-    # (end, first moment that explains it) of what was seen so far; whatever ended before a read began bounds it.
-    known: list[tuple[float, int]] = []
-    running: list[tuple[float, int]] = []
+    # (when, moment): the acknowledgements, and the first moment that explains what was seen so far. Whatever of it was
+    # over before a read began bounds that read.
+    running = [(moment.known_by, index) for index, moment in enumerate(timeline.moments)]
     floor = 0
     for one in pending:
         known = [item for item in running if item[0] < one.began]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 ENABLED, DISABLED = "enabled", "disabled"
 # Sorts after every RFC 3339 time: nothing happens to a plugin after its uninstall.
@@ -57,14 +58,15 @@ def default_value(version: str) -> str:
 
 @dataclass(frozen=True)
 class Write:
-    """A write that was acknowledged, and what its answer showed.
+    """A write, and what its answer showed.
 
     Parameters
     ----------
     action
         install, update, rollback, enable, disable, grant, config or uninstall.
     began, ended
-        When the request was sent and its answer was there, in seconds of one monotonic clock.
+        When the request was sent and its answer was there, in seconds of one monotonic clock; an infinite end is a
+        write that was not acknowledged, and may have happened or not.
     stamp
         The `updateTime` that the answer showed.
     registered
@@ -96,11 +98,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Moment:
-    """A state in the timeline, and the earliest time at which it can have come about."""
+    """A state in the timeline, the earliest time at which it can have come about, and when it was acknowledged."""
 
     state: State
     possible_from: float
-    stamp: str
+    known_by: float
 
 
 @dataclass
@@ -109,6 +111,16 @@ class Timeline:
 
     moments: list[Moment] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What made a state: its place in the order, when it was first asked for and first acknowledged."""
+
+    stamp: str
+    began: float
+    ended: float
+    write: Write
 
 
 def timeline(writes: Iterable[Write], lines: Sequence[Line], asked_hosts: tuple[str, ...] = ()) -> Timeline:
@@ -121,20 +133,17 @@ def timeline(writes: Iterable[Write], lines: Sequence[Line], asked_hosts: tuple[
     asked_hosts
         What its manifest asks for: a grant that takes one of them away disables it.
     """
-    result = Timeline([Moment(State(None), float("-inf"), "")])
+    result = Timeline([Moment(State(None), float("-inf"), float("-inf"))])
     writes = list(writes)
     steps = _registrations(writes, lines, asked_hosts, result.problems)
-    steps += [
-        (write.stamp, write.began, write)
-        for write in writes
-        if write.action == "config"
-    ]
+    steps += [_Step(write.stamp, write.began, write.ended, write) for write in writes if write.action == "config"]
     gone = [write for write in writes if write.action == "uninstall"]
     if len(gone) > 1:
         result.problems.append("it was uninstalled twice")
-    steps += [(END_OF_TIME, write.began, write) for write in gone[:1]]
+    steps += [_Step(END_OF_TIME, write.began, write.ended, write) for write in gone[:1]]
     state, possible_from = State(None), float("-inf")
-    for stamp, began, write in sorted(steps, key=lambda step: step[0]):
+    for step in sorted(steps, key=lambda step: step.stamp):
+        write = step.write
         if write.action == "config":
             state = replace(state, configured=write.configured)
         elif write.action == "uninstall":
@@ -142,15 +151,15 @@ def timeline(writes: Iterable[Write], lines: Sequence[Line], asked_hosts: tuple[
         else:
             state = replace(state, registered=write.registered)
         # It came after everything that stands before it.
-        possible_from = max(possible_from, began)
-        result.moments.append(Moment(state, possible_from, stamp))
+        possible_from = max(possible_from, step.began)
+        result.moments.append(Moment(state, possible_from, step.ended))
     return result
 
 
 def _registrations(
     writes: list[Write], lines: Sequence[Line], asked: tuple[str, ...], problems: list[str]
-) -> list[tuple[str, float, Write]]:
-    """Return (stamp, earliest time, the write that explains it) of each generation, and note what does not fit."""
+) -> list[_Step]:
+    """Return the step that made each generation, and note what does not fit."""
     shown: dict[int, list[Write]] = {}
     queued: dict[str, Write] = {}
     for write in writes:
@@ -158,7 +167,7 @@ def _registrations(
             shown.setdefault(write.registered.generation, []).append(write)
         elif write.action == "update":
             queued[write.version] = write
-    steps: list[tuple[str, float, Write]] = []
+    steps: list[_Step] = []
     before: Registered | None = None
     for generation in range(1, max([len(lines), *shown, 0]) + 1):
         line = lines[generation - 1] if generation <= len(lines) else None
@@ -172,11 +181,16 @@ def _registrations(
         if not group:
             problems.append(f"nobody asked for generation {generation} ({line})")
             continue
-        steps.append((group[0].stamp, min(write.began for write in group), group[0]))
+        began, ended = min(write.began for write in group), min(write.ended for write in group)
+        steps.append(_Step(group[0].stamp, began, ended, group[0]))
         problems += _contradictions(before, group, line, asked)
         before = group[0].registered
-    problems += [f"the update to {version} was acknowledged and is in no history" for version in queued]
-    if [step[0] for step in steps] != sorted(step[0] for step in steps):
+    problems += [
+        f"the update to {version} was acknowledged and is in no history"
+        for version, write in queued.items()
+        if write.ended < inf
+    ]
+    if [step.stamp for step in steps] != sorted(step.stamp for step in steps):
         problems.append("update times do not rise with the generations")
     return steps
 

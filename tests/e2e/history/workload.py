@@ -20,9 +20,18 @@ ACTIONS = {
     "config": 16, "disable": 4, "enable": 9, "grant": 4, "update": 4, "rollback": 4, "uninstall": 1,
 }  # fmt: skip
 READS = {"execute": 4, "plugin": 5, "config": 4, "list": 1}
-INSTALL_WAIT_S = 40
+# An update that keeps losing its race waits for the queue; then it may still happen.
+INSTALL_WAIT_S = 10
 # Refusals that a race may rightly end in; anything else that is no success is a fault.
 EXPECTED = {404, 409, 412}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each kind of write and of read is chosen, as weights."""
+
+    actions: dict[str, int] = field(default_factory=lambda: dict(ACTIONS))
+    reads: dict[str, int] = field(default_factory=lambda: dict(READS))
 
 
 @dataclass
@@ -111,7 +120,10 @@ def configuration(resource: dict[str, Any]) -> Configured:
 class Actor:
     """What writers and readers have in common."""
 
-    def __init__(self, client: Client, recorder: Recorder, shared: list[Slot], seed: int) -> None:
+    def __init__(
+        self, client: Client, recorder: Recorder, shared: list[Slot], mix: Mix, seed: int
+    ) -> None:
+        self._mix = mix
         self._client = client
         self._recorder = recorder
         self._slots = shared
@@ -149,7 +161,7 @@ class Writer(Actor):
             self._install(self._random.choice(self._slots))
             return
         slot, plugin_id, config_id = found
-        action = self.choose(ACTIONS)
+        action = self.choose(self._mix.actions)
         self._recorder.count(action)
         if action == "config":
             self._configure(plugin_id, config_id)
@@ -207,7 +219,7 @@ class Writer(Actor):
             self._wrote(plugin_id, "update", answer, version=version)
         elif answer.status == 202:
             task, ended = self._registered(answer.body["installId"])
-            if task["state"] != "registered":
+            if task["state"] not in ("registered", "verifying"):
                 self._recorder.refused("update", f"{task['state']} {task['errorCode']}")
                 return
             self._recorder.wrote(plugin_id, Write("update", answer.began, ended, version=version))
@@ -220,6 +232,7 @@ class Writer(Actor):
         slot.versions.append(version)
 
     def _registered(self, install_id: str) -> tuple[dict[str, Any], float]:
+        """Return the task at its end and when that was known; never, where it has not ended in time."""
         deadline = time.monotonic() + INSTALL_WAIT_S
         while True:
             answer = self._client.send("GET", f"/plugins/installs/{install_id}")
@@ -227,8 +240,8 @@ class Writer(Actor):
             if task["state"] not in ("awaiting_upload", "verifying"):
                 return task, answer.ended
             if time.monotonic() > deadline:
-                self._recorder.fault(f"install {install_id} does not end: {task}")
-                return task, answer.ended
+                self._recorder.refused("update", f"pending {task['errorCode']}")
+                return task, float("inf")
             time.sleep(0.03)
 
     def _install(self, slot: Slot) -> None:
@@ -326,7 +339,7 @@ class Reader(Actor):
             time.sleep(0.01)
             return
         _, plugin_id, config_id = found
-        kind = self.choose(READS)
+        kind = self.choose(self._mix.reads)
         self._recorder.count(f"read {kind}")
         if kind == "plugin":
             self._plugin(plugin_id)
@@ -380,9 +393,24 @@ class Reader(Actor):
 
 
 def run(
-    url: str, credential: str, *, operations: int, within_s: float, seed: int, writers: int = 8, readers: int = 6
+    url: str,
+    credential: str,
+    *,
+    operations: int,
+    within_s: float,
+    seed: int,
+    mix: Mix | None = None,
+    writers: int = 8,
+    readers: int = 6,
 ) -> Recorder:
     """Let writers and readers loose until there were enough operations, or the time is over.
+
+    Parameters
+    ----------
+    operations, within_s
+        How many writes and reads, and for how many seconds at most.
+    seed
+        Of every choice; what the threads' timing makes of it differs from run to run.
 
     Raises
     ------
@@ -395,7 +423,7 @@ def run(
 
     def act(kind: type[Writer] | type[Reader], number: int) -> None:
         client = Client(url, credential)
-        actor = kind(client, recorder, shared, seed * 1000 + number)
+        actor = kind(client, recorder, shared, mix or Mix(), seed * 1000 + number)
         try:
             while recorder.total < operations and time.monotonic() < deadline and not crashes:
                 actor.step()
