@@ -94,6 +94,7 @@ class PluginVersion(Base):
         UniqueConstraint("plugin_id", "version"),
         Index("ix_t_plugin_version_plugin", "plugin_id", "id"),
         Index("ix_t_plugin_version_compiled", "wasm_sha256"),
+        Index("ix_t_plugin_version_size", "size", "compiled_size"),
         MYSQL_TABLE,
     )
     cache_scope: ClassVar[str] = "plugins"

@@ -37,3 +37,4 @@ def upgrade() -> None:
     )
     schema.create_index("ix_t_plugin_version_compiled", "t_plugin_version", ["wasm_sha256"])
     schema.create_index("ix_t_plugin_version_plugin", "t_plugin_version", ["plugin_id", "id"])
+    schema.create_index("ix_t_plugin_version_size", "t_plugin_version", ["size", "compiled_size"])

@@ -218,6 +218,9 @@ ALLOWED = (
     Allowed(r"t_plugin_dependency.name = ", "t_plugin_dependency", ("filesort", "temporary"), 50),
     # Once a day: which plugins have more versions than are kept. It walks an index that holds all that it needs.
     Allowed(r"GROUP BY t_plugin_version.plugin_id HAVING count", "t_plugin_version", ("index",), 2 * ROWS),
+    # Every five minutes: how many plugins there are and what they take, each counted in an index that holds it.
+    Allowed(r"count\(\*\) AS plugins FROM t_plugin GROUP BY", "t_plugin", ("index",), 2 * ROWS),
+    Allowed(r"sum\(t_plugin_version.compiled_size\)", "t_plugin_version", ("index",), 2 * ROWS),
     # The versions of one plugin, of which retention keeps ten, or those of them that are deleted next.
     Allowed(
         r"WHERE t_plugin_version.plugin_id = \S+ (AND t_plugin_version.id IN .* )?ORDER BY",
