@@ -24,6 +24,8 @@ MAX_OBJECTS = 2 * MAX_SCHEMAS
 """Objects and booleans, counted before the metaschema is asked, which takes about 0.3 ms for each subschema."""
 MAX_PATTERN_NODES = 5_000
 """Nodes of all patterns together: building one takes about 4 µs."""
+MAX_REFUSED_PATTERNS = 20
+"""Told of at once: finding out that one is too large takes up to 20 ms."""
 MAX_REPORTED = 100
 
 _ONE = (
@@ -189,12 +191,15 @@ def _check_place(
 
 
 def _check_patterns(places: dict[str, Schema], pointer: str) -> Iterator[Violation]:
-    size = 0
+    size = refused = 0
     for place, pattern in _patterns(places):
         try:
             size += compile_pattern(pattern).size
         except errors.Invalid as error:
             yield Violation(pointer + place, "schema.pattern", error.errors[0].message)
+            refused += 1
+            if refused == MAX_REFUSED_PATTERNS:
+                return
         if size > MAX_PATTERN_NODES:
             # Thousands of patterns of the largest size would keep the checker busy for a minute.
             yield Violation(pointer + place, "schema.too_large", "has patterns that are too large together")

@@ -34,6 +34,12 @@ __all__ = ["Schema", "Validator", "check_schema", "compile_schema", "violations"
 BUDGET = 300_000
 """Keywords evaluated for one value (patterns and long messages count as several); about 5 µs each."""
 
+# Those that cost more than the rest: a look-up, or a validator of its own for each alternative.
+_COSTS = {"$ref": 6, "anyOf": 3, "oneOf": 3}
+# These look through their whole argument for each value; so many members take the time of one step.
+_LOOKED_THROUGH = frozenset({"dependentRequired", "dependentSchemas", "properties", "required"})
+_MEMBERS_PER_STEP = 200
+
 _MAX_COMPILED = 256
 _compiled: OrderedDict[bytes, Validator] = OrderedDict()
 _compiled_lock = threading.Lock()
@@ -120,6 +126,30 @@ def violations(schema: Schema, value: Any, pointer: str = "", *, partial: bool =
     return compile_schema(schema).violations(value, pointer, partial=partial)
 
 
+class _Enum(list[Any]):
+    """The values of an `enum`, and their stand-ins to look one up in."""
+
+    def __init__(self, values: list[Any]) -> None:
+        super().__init__(values)
+        token = _budget.set(_Budget(BUDGET))
+        try:
+            self.frozen = {_frozen(value) for value in values}
+        finally:
+            _budget.reset(token)
+
+
+def _prepared(value: Any) -> Any:
+    """A copy of a schema whose `enum`s are `_Enum`s. In data (`default`) it makes no difference."""
+    if isinstance(value, dict):
+        return {
+            name: _Enum(item) if name == "enum" and isinstance(item, list) else _prepared(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_prepared(item) for item in value]
+    return value
+
+
 def _build(schema: Schema) -> Any:
     from referencing import Registry
 
@@ -128,7 +158,7 @@ def _build(schema: Schema) -> Any:
         schema = {name: value for name, value in schema.items() if name != "$schema"}
     validator_class, format_checker = _validator_class()
     # An explicit registry: the default one fetches remote references.
-    return validator_class(schema, registry=Registry(), format_checker=format_checker)
+    return validator_class(_prepared(schema), registry=Registry(), format_checker=format_checker)
 
 
 @functools.cache
@@ -141,27 +171,32 @@ def _validator_class() -> tuple[Any, Any]:
         formats.checks(name)(functools.partial(_check_format, check))
     ours = {
         "additionalProperties": _additional_properties,
+        "const": _const,
+        "enum": _enum,
         "multipleOf": _multiple_of,
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "propertyNames": _property_names,
+        "unevaluatedItems": _unevaluated(Draft202012Validator.VALIDATORS["unevaluatedItems"]),
+        "unevaluatedProperties": _unevaluated(Draft202012Validator.VALIDATORS["unevaluatedProperties"]),
         "uniqueItems": _unique_items,
     }
     checks = {**Draft202012Validator.VALIDATORS, **ours}
-    counted = {name: _counted(check) for name, check in checks.items()}
+    counted = {name: _counted(name, check) for name, check in checks.items()}
     return extend(Draft202012Validator, counted), formats  # type: ignore[no-untyped-call]
 
 
 _Check = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
 
 
-def _counted(check: _Check) -> _Check:
+def _counted(name: str, check: _Check) -> _Check:
     """`check`, paid from the budget. Its messages repeat the value, which may be large or secret: they are
     cut."""
 
     def counted(validator: Any, argument: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         budget = _budget.get()
-        budget.spend(1)
+        members = len(argument) if name in _LOOKED_THROUGH else 0
+        budget.spend(_COSTS.get(name, 1) + members // _MEMBERS_PER_STEP)
         for error in check(validator, argument, instance, schema) or ():
             budget.spend(len(error.message) // 100)
             error.message = error.message[:200]
@@ -212,9 +247,32 @@ def _property_names(validator: Any, subschema: Any, value: Any, schema: Any) -> 
             yield from validator.descend(name, subschema, path=name)
 
 
+def _enum(validator: Any, allowed: _Enum, value: Any, schema: Any) -> Iterator[ValidationError]:
+    # The library compares the value with one after the other: 4,000 lists, for each item of a list.
+    if _frozen(value) not in allowed.frozen:
+        yield _error("")
+
+
+def _const(validator: Any, expected: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+    if _frozen(value) != _frozen(expected):
+        yield _error("")
+
+
+def _unevaluated(check: _Check) -> _Check:
+    """`check`, whose time grows with the square of what the value holds, for values that hold few."""
+
+    def counted(validator: Any, argument: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        if isinstance(value, dict | list):
+            _budget.get().spend(len(value) // 5 + len(value) ** 2 // 1_000)
+        yield from check(validator, argument, value, schema) or ()
+
+    return counted
+
+
 def _unique_items(validator: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:
     # The library compares every item with every other if they cannot be sorted.
-    if wanted and isinstance(value, list) and len({_frozen(item) for item in value}) < len(value):
+    # `_frozen` of the whole pays for its length.
+    if wanted and isinstance(value, list) and len(set(_frozen(value)[1])) < len(value):
         yield _error("")
 
 
@@ -225,7 +283,10 @@ def _multiple_of(validator: Any, divisor: Any, value: Any, schema: Any) -> Itera
 
 
 def _frozen(value: Any) -> Any:
-    """A hashable stand-in that is equal where JSON Schema calls values equal: 1 and 1.0, not 1 and true."""
+    """A hashable stand-in that is equal where JSON Schema calls values equal: 1 and 1.0, not 1 and true. It is paid
+    for by the size of the value, which may be large and looked at a thousand times."""
+    if isinstance(value, dict | list):
+        _budget.get().spend(1 + len(value) // 10)
     if isinstance(value, dict):
         return "object", frozenset((name, _frozen(item)) for name, item in value.items())
     if isinstance(value, list):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core import schemas
+from chalicelib.core.schema_check import MAX_REFUSED_PATTERNS
 from chalicelib.core.schemas import check_schema, violations
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -303,3 +304,54 @@ def test_compiled_schemas_are_kept_boundedly() -> None:
         schemas.compile_schema({"title": str(i)})
     assert len(schemas._compiled) == schemas._MAX_COMPILED
     assert schemas.compile_schema({"type": "null", "title": "first"}) is not first
+
+
+_ENUM: dict[str, Any] = {"enum": [[number] * 3 for number in range(3_900)]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        # Each was within the budget, and took from 4 s to 2 minutes.
+        ({"items": {"allOf": [{"const": list(range(10_000))}] * 2}}, [list(range(10_000))] * 400),
+        ({"unevaluatedItems": True, "contains": {"const": 1}}, [1] * 100_000),
+        ({"unevaluatedProperties": True}, {str(number): 1 for number in range(60_000)}),
+        ({"items": {"properties": {f"x{n}": True for n in range(1_900)}}}, [{}] * 100_000),
+        ({"items": {"allOf": [{"uniqueItems": True}] * 400}}, [list(range(10_000))] * 20),
+    ],
+    ids=["const", "unevaluatedItems", "unevaluatedProperties", "properties", "uniqueItems"],
+)
+def test_what_a_step_costs_grows_with_what_it_looks_at(schema: dict[str, Any], value: Any) -> None:
+    assert [problem.rule for problem in violations(schema, value)] == ["schema.budget"]
+
+
+def test_an_enum_is_looked_up_and_not_searched() -> None:
+    """20,000 values against 3,900 lists, one by one: two minutes, for a request of a third of a megabyte."""
+    schema = {"items": _ENUM}
+
+    assert violations(schema, [[3_899] * 3] * 20_000) == []
+    assert [problem.rule for problem in violations(schema, [[3_899] * 4])] == ["schema.enum"]
+
+
+@pytest.mark.parametrize("keyword", ["enum", "const"])
+def test_values_are_equal_as_json_calls_them_equal(keyword: str) -> None:
+    def allows(expected: Any, value: Any) -> bool:
+        return not violations({keyword: [expected] if keyword == "enum" else expected}, value)
+
+    assert allows(1, 1.0) and allows([1], [1.0]) and allows({"a": [0]}, {"a": [0.0]})
+    assert not allows(1, True) and not allows([0], [False]) and not allows("1", 1) and not allows([], {})
+    assert allows(None, None) and not allows(None, 0) and allows({"a": 1, "b": 2}, {"b": 2, "a": 1})
+
+
+def test_data_that_looks_like_an_enum_stays_data() -> None:
+    schema = {"default": {"enum": [1, [2]]}, "const": {"enum": [1, [2]]}}
+
+    assert violations(schema, {"enum": [1, [2]]}) == []
+    assert violations(schema, {"enum": [1, [3]]}) != []
+
+
+def test_patterns_that_are_refused_are_not_tried_without_end() -> None:
+    """500 patterns of 10 kB kept a request busy for 10 s: building one that is too large is what costs."""
+    schema = {"properties": {f"p{number}": {"pattern": "(a|b|c){1000}"} for number in range(500)}}
+
+    assert len(check_schema(schema)) == MAX_REFUSED_PATTERNS
