@@ -111,9 +111,9 @@ class World:
     def client(self) -> Client:
         return self.deployment.client
 
-    def publisher(self, app: str = "", role: str = "publisher") -> Client:
-        """Return a client of an app, the first admin's own by default."""
-        return Client(self.client.app, self.deployment.credential(app or "acme", role))
+    def publisher(self, app: str = "acme", role: str = "publisher") -> Client:
+        """Return a client of an app."""
+        return Client(self.client.app, self.deployment.credential(app, role))
 
     # -- what a publisher does ---------------------------------------------------------------------------------
 
@@ -176,12 +176,16 @@ class World:
 
     def seen(self, plugin_id: str) -> str | None:
         """Return version and status as a warm function elsewhere answers them, None for a 404."""
-        self.warm.refresh()
         try:
-            found = catalog.find(self.warm, self._caller, plugin_id).resource
+            found = self.registration(plugin_id).resource
         except NotFound:
             return None
         return f"{found['version']} {found['status']}"
+
+    def registration(self, plugin_id: str) -> catalog.Registration:
+        """Return what a warm function elsewhere runs a plugin with."""
+        self.warm.refresh()
+        return catalog.find(self.warm, self._caller, plugin_id)
 
     def rows(self, model: Any, **values: Any) -> list[Any]:
         with process.database().reads() as session:

@@ -263,6 +263,20 @@ def test_a_rollback_must_stay_in_the_range_too(here: World) -> None:
     assert (here.everything(), len(here.loads())) == (before, loads)
 
 
+def test_a_rollback_sees_who_came_to_need_it_meanwhile(here: World) -> None:
+    lib = here.enabled("lib-one")
+    here.update(lib, package("lib-one", "1.5.0"))
+    needy = here.installed("needy", dependencies=["lib-one@^1.5"])
+
+    def enabled_meanwhile(event: dict[str, Any]) -> dict[str, Any]:
+        assert here.act(needy, "enable").status == 200
+        return {"ok": True}
+
+    here.replies.append(enabled_meanwhile)
+    assert dependents(here.act(lib, "rollback"), "plugin.breaks_dependents") == (["needy"], 0)
+    assert here.seen(lib) == "1.5.0 enabled"
+
+
 def test_a_grant_that_is_needed_through_others_is_not_taken_back(here: World) -> None:
     asks = {"network": ["a.example.com"]}
     lib = here.installed("lib-one", permissions=asks)

@@ -481,6 +481,16 @@ def test_an_update_honours_if_match(here: World) -> None:
     assert here.update(plugin_id, body, headers={"If-Match": tag}).status == 200
 
 
+def test_wasm_is_handed_over_only_where_the_update_may_be(here: World) -> None:
+    plugin_id, other = here.installed(), here.publisher()
+    before = here.everything()
+    assert here.update(plugin_id, wasm_package("2.0.0"), headers={"If-Match": '"0"'}).status == 412
+    assert here.update(plugin_id, wasm_package("2.0.0"), other).status == 404
+    assert here.everything() == before
+    opened = here.update(plugin_id, wasm_package("2.0.0"))
+    assert (opened.status, opened.json["pluginId"]) == (202, plugin_id)
+
+
 def test_a_plugin_that_changes_while_its_new_version_loads_is_not_overwritten(here: World) -> None:
     plugin_id = here.enabled()
     tag = here.client.get(f"{PLUGINS}/{plugin_id}").headers["etag"]

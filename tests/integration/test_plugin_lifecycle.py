@@ -296,6 +296,7 @@ def test_what_asks_for_the_network_is_enabled_once_it_is_granted(here: World) ->
     assert here.functions.invocations[-1].name == "runtime_network"
     less = here.client.put(f"{PLUGINS}/{plugin_id}/grants", {"network": ["a.example.com"]})
     assert (less.status, less.json["status"]) == (200, "disabled")
+    assert here.registration(plugin_id).granted_hosts == ("a.example.com",)
 
 
 def test_a_grant_that_stands_ready_gives_an_earlier_version_nothing(here: World) -> None:
