@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.core import errors, patterns
-from chalicelib.core.patterns import compile_pattern
+from chalicelib.core.errors import Invalid
+from chalicelib.core.pattern_syntax import Parser
+from chalicelib.core.patterns import MAX_NODES, compile_pattern, node_count
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,23 @@ _regular = st.recursive(
 @given(_regular, st.text(alphabet="ab -", max_size=6))
 def test_agrees_with_a_backtracker_where_both_mean_the_same(pattern: str, text: str) -> None:
     assert compile_pattern(pattern).search(text) == (re.search(pattern, text) is not None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "abc", "a|b|", "(a|bc)*", "a{3}", "a{0,4}", "(ab|c){2,5}d+", "(){9}", "(){2,7}", "(a*)*", "^x?$",
+        "((a{2}){3}|b){4,}",
+    ],
+)  # fmt: skip
+def test_the_size_is_known_before_it_is_built(text: str) -> None:
+    """Else each expression that is too large costs what the largest allowed one does."""
+    assert node_count(Parser(text).parse()) + 1 == compile_pattern(text).size
+
+
+def test_one_node_too_many_is_refused() -> None:
+    assert compile_pattern(f"a{{{MAX_NODES - 1}}}").size == MAX_NODES
+    with pytest.raises(Invalid):
+        compile_pattern(f"a{{{MAX_NODES}}}")
+    with pytest.raises(Invalid):
+        compile_pattern("((((a{900}){900}){900}){900}){900}")
