@@ -40,6 +40,9 @@ from chalicelib.plugins.runtime.request import PluginRef, Request
 CLEANUP_MS = 500
 """For `cleanup()`; then the child is killed."""
 
+CRASH_S = 0.5
+"""For a child that has closed its pipe to end."""
+
 LIFETIME_CPU_S = 3_600
 """RLIMIT_CPU of a child: it ends one that nobody watches any more. An execution's own budget is watched from
 here."""
@@ -306,8 +309,18 @@ class PythonPlugin:
             return self._fault(error)
         return PluginFault(*known, plugin_error(error).detail)
 
+    def _exit_code(self) -> int:
+        if self._child is None:
+            return 0
+        try:
+            return self._child.wait(CRASH_S)
+        except subprocess.TimeoutExpired:
+            # It closed its pipe and lives on: waiting for it to end would wait beyond every deadline.
+            self._child.kill()
+            return self._child.wait()
+
     def _crash(self, kind: Kind) -> PluginFault:
-        code = self._child.wait() if self._child else 0
+        code = self._exit_code()
         if code == -signal.SIGXCPU:
             return cpu_exhausted()
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
