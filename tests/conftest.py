@@ -9,7 +9,8 @@ import pytest
 
 from chalicelib.core import cache_log
 from chalicelib.core.database import DatabaseService
-from chalicelib.events.migration import MODELS
+from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
+from chalicelib.plugins.models import PluginGraph
 from tests import databases
 
 
@@ -55,10 +56,11 @@ def database(database_url: str) -> Iterator[DatabaseService]:
 
 
 def create_schema(url: str) -> DatabaseService:
-    """Create the tables of every model and seed the cache versions; tests/integration/test_migrations.py
-    proves that the migrations lead to the same."""
+    """Create the tables of every model, the cache versions and the row that is the graph's lock, as
+    `migrate` does; tests/integration/test_migrations.py proves that the migrations lead to the same."""
     service = DatabaseService(url)
     service.create_db_and_tables(list(MODELS))
     with service.session_getter() as session:
         cache_log.seed(session)
+        session.add(PluginGraph(id=PLUGIN_GRAPH_ROW))
     return service

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import CursorResult, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from chalicelib.core.errors import Conflict, Invalid, Violation
@@ -32,10 +32,18 @@ class Need:
 
 
 def lock(session: Session) -> None:
-    """Take the graph's lock, first of all locks: "enable A" and "disable B, which A needs" must not pass."""
-    session.execute(
+    """Take the graph's lock, first of all locks: "enable A" and "disable B, which A needs" must not pass.
+
+    Raises
+    ------
+    RuntimeError
+        The row that is the lock is missing: without it everyone would pass.
+    """
+    taken = session.execute(
         update(PluginGraph).where(PluginGraph.id == _THE_GRAPH).values(changes=PluginGraph.changes + 1)
     )
+    if cast("CursorResult[Any]", taken).rowcount != 1:
+        raise RuntimeError("plugin_graph has no row: the database was not migrated")
 
 
 def record(session: Session, plugin_id: str, dependencies: Iterable[Dependency]) -> None:

@@ -26,7 +26,6 @@ from chalicelib.plugins.models import (
     Plugin,
     PluginConfig,
     PluginDependency,
-    PluginGraph,
     PluginHistory,
     PluginInstall,
     PluginRemoval,
@@ -249,7 +248,6 @@ def world(url: str, **settings: str) -> Iterator[World]:
     services.use(functions)
     try:
         with deployed(url, None, **settings) as deployment:
-            process.database().run(lambda session: session.add(PluginGraph(id=1)))
             made = World(deployment, bucket, functions, replies)
             try:
                 yield made

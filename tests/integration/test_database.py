@@ -43,18 +43,15 @@ WRITERS, WRITES = 8, 100
 
 @pytest.fixture
 def graph(database: DatabaseService) -> DatabaseService:
-    """A database with the row that the writers count on, and an app."""
+    """A database with two rows that the writers count on, and an app."""
     with database.session_getter() as session:
-        session.add_all([PluginGraph(id=1), PluginGraph(id=2), App(id=1, name="one", alias_id="one")])
+        session.add_all([PluginGraph(id=2), App(id=1, name="one", alias_id="one")])
     return database
 
 
 @pytest.fixture
 def wire(mysql_url: str) -> Iterator[WireProxy]:
-    service = create_schema(mysql_url)
-    with service.session_getter() as session:
-        session.add(PluginGraph(id=1))
-    service.close()
+    create_schema(mysql_url).close()
     with WireProxy(mysql_url) as proxy:
         yield proxy
 

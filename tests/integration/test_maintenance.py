@@ -27,7 +27,6 @@ from chalicelib.plugins.maintenance.context import Context
 from chalicelib.plugins.models import (
     TASK_REGISTERED,
     Plugin,
-    PluginGraph,
     PluginInstall,
     PluginRemoval,
     PluginVersion,
@@ -65,8 +64,6 @@ def bucket() -> Iterator[MemoryStorage]:
 @pytest.fixture
 def deployment(database_url: str, bucket: MemoryStorage) -> Iterator[Deployment]:
     with deployed(database_url, HOTPLUG_INSTALL_QUEUE_URL="", HOTPLUG_ORPHAN_AGE="0") as made:
-        with process.database().session_getter() as session:
-            session.add(PluginGraph(id=1))
         yield made
 
 
@@ -340,7 +337,6 @@ def test_runners_that_race_for_a_job_that_never_ran_do_its_work_once_at_a_time(
 def long_plugin(database: DatabaseService, bucket: MemoryStorage, count: int) -> str:
     plugin_id = "plugin_long_aaaaaa"
     with database.session_getter() as session:
-        session.add(PluginGraph(id=1))
         for number in range(1, count + 1):
             path = f"plugins/{plugin_id}/{number}.0.0/{plugin_id}_{number}.0.0.zip"
             common = {

@@ -46,18 +46,6 @@ def _settings(database_url: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def database(database: DatabaseService) -> DatabaseService:
-    """The schema as `migrate` leaves it, with the row that is the graph's lock."""
-
-    def seed(session: Unit) -> None:
-        if session.get(PluginGraph, 1) is None:
-            session.add(PluginGraph(id=1))
-
-    database.run(seed)
-    return database
-
-
 def at_once(database: DatabaseService, *works: Callable[[DatabaseService], Any]) -> list[Any]:
     """Run each work in a thread with an engine of its own; return what each returned or the refusal it raised."""
     barrier = threading.Barrier(len(works))
@@ -138,7 +126,9 @@ def test_an_execution_takes_version_and_config_from_one_state(database: Database
         database.run(lambda session: activate(session, plugin_id, "2.0.0"))
         add_config(database, plugin_id, {"for": "2.0.0"})
         if gone:
-            database.run(lambda session: lifecycle.uninstall(session, caller(), plugin_id, None, cascade=False))
+            database.run(
+                lambda session: lifecycle.uninstall(session, caller(), plugin_id, None, cascade=False)
+            )
 
     cache.between = meanwhile
     if gone:
@@ -193,7 +183,9 @@ def test_what_is_being_enabled_keeps_what_it_needs(
     for number in range(ROUNDS):
         dependent, needed = pair(database, number, dependent=DISABLED, needed=ENABLED)
         works = [enabling(dependent), taking_away(needed)]
-        enabled, taken = at_once(database, *works) if number % 2 else reversed(at_once(database, *works[::-1]))
+        enabled, taken = (
+            at_once(database, *works) if number % 2 else reversed(at_once(database, *works[::-1]))
+        )
         states = statuses(database)
         assert states[dependent] != ENABLED or states.get(needed) == ENABLED
         won = [not isinstance(one, HotplugError) for one in (enabled, taken)]
@@ -244,7 +236,9 @@ def test_of_changes_to_one_plugin_none_is_lost(database: DatabaseService) -> Non
         def work(own: DatabaseService) -> None:
             for count in range(writes):
                 hosts = [f"h{number}-{count}.example.com"]
-                own.run(lambda session, hosts=hosts: lifecycle.grant(session, caller(), plugin_id, None, hosts))
+                own.run(
+                    lambda session, hosts=hosts: lifecycle.grant(session, caller(), plugin_id, None, hosts)
+                )
 
         return work
 

@@ -30,7 +30,6 @@ from chalicelib.plugins.models import (
     Plugin,
     PluginConfig,
     PluginExecution,
-    PluginGraph,
     PluginHistory,
     PluginInstall,
     PluginMetric,
@@ -59,7 +58,6 @@ class World:
         self.add(
             App(id=APP, name="Owner", alias_id="owner"),
             App(id=DISABLED_APP, name="Off", alias_id="off", status=0),
-            PluginGraph(id=1),
         )
 
     def announce(self, key: str, version_id: str) -> None:
