@@ -13,7 +13,9 @@ from chalicelib.plugins.runtime.faults import Deadline, PluginFault
 from chalicelib.plugins.runtime.request import Source
 from tests.unit.plugins.runtime.support import ObjectServer, package
 
-SOON = Deadline.after(60_000)
+
+def soon() -> Deadline:
+    return Deadline.after(60_000)
 
 
 def source(server: ObjectServer, content: bytes, name: str = "a.zip", **changes: object) -> Source:
@@ -29,8 +31,8 @@ def test_fetched_once_then_read_from_the_folder(server: ObjectServer, tmp_path: 
     folder = ArtifactFolder(tmp_path / "cache")
     wanted = source(server, b"bytes")
 
-    first = folder.fetch("p_1.zip", wanted, SOON)
-    second = folder.fetch("p_1.zip", wanted, SOON)
+    first = folder.fetch("p_1.zip", wanted, soon())
+    second = folder.fetch("p_1.zip", wanted, soon())
 
     assert first == second == tmp_path / "cache" / "p_1.zip"
     assert first.read_bytes() == b"bytes"
@@ -41,9 +43,9 @@ def test_fetched_once_then_read_from_the_folder(server: ObjectServer, tmp_path: 
 def test_a_file_that_changed_on_disk_is_fetched_again(server: ObjectServer, tmp_path: Path) -> None:
     folder = ArtifactFolder(tmp_path)
     wanted = source(server, b"bytes")
-    folder.fetch("p_1.zip", wanted, SOON).write_bytes(b"evil!")
+    folder.fetch("p_1.zip", wanted, soon()).write_bytes(b"evil!")
 
-    assert folder.fetch("p_1.zip", wanted, SOON).read_bytes() == b"bytes"
+    assert folder.fetch("p_1.zip", wanted, soon()).read_bytes() == b"bytes"
     assert server.requests == ["a.zip", "a.zip"]
 
 
@@ -59,7 +61,7 @@ def test_what_cannot_be_verified_is_not_kept(
     server: ObjectServer, tmp_path: Path, changes: dict[str, object], code: str
 ) -> None:
     with pytest.raises(PluginFault) as caught:
-        ArtifactFolder(tmp_path).fetch("p_1.zip", source(server, b"bytes", **changes), SOON)
+        ArtifactFolder(tmp_path).fetch("p_1.zip", source(server, b"bytes", **changes), soon())
 
     assert (caught.value.kind, caught.value.code) == ("load", code)
     assert "secret" not in caught.value.detail
@@ -71,7 +73,7 @@ def test_any_answer_but_200_is_unavailable(server: ObjectServer, tmp_path: Path,
     server.status = status
 
     with pytest.raises(PluginFault, match=f"HTTP {status}"):
-        ArtifactFolder(tmp_path).fetch("p_1.zip", source(server, b"bytes"), SOON)
+        ArtifactFolder(tmp_path).fetch("p_1.zip", source(server, b"bytes"), soon())
 
 
 def test_no_download_begins_after_the_deadline(server: ObjectServer, tmp_path: Path) -> None:
@@ -85,11 +87,11 @@ def test_no_download_begins_after_the_deadline(server: ObjectServer, tmp_path: P
 def test_the_least_recently_used_goes_first(server: ObjectServer, tmp_path: Path) -> None:
     folder = ArtifactFolder(tmp_path, budget_bytes=25)
     for number in (1, 2):
-        path = folder.fetch(f"p_{number}.zip", source(server, bytes([number] * 10), f"{number}"), SOON)
+        path = folder.fetch(f"p_{number}.zip", source(server, bytes([number] * 10), f"{number}"), soon())
         os.utime(path, (number, number))
-    folder.fetch("p_1.zip", source(server, bytes([1] * 10), "1"), SOON)  # used again
+    folder.fetch("p_1.zip", source(server, bytes([1] * 10), "1"), soon())  # used again
 
-    folder.fetch("p_3.zip", source(server, bytes([3] * 10), "3"), SOON)
+    folder.fetch("p_3.zip", source(server, bytes([3] * 10), "3"), soon())
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p_1.zip", "p_3.zip"]
 
