@@ -106,7 +106,9 @@ class Line:
     @property
     def deployment_wide(self) -> bool:
         """Whether admins see all tenants here."""
-        return self.path.startswith(("/api/v1/apps", "/api/v1/audit", "/api/v1/instances", "/api/v1/maintenance"))
+        return self.path.startswith(
+            ("/api/v1/apps", "/api/v1/audit", "/api/v1/instances", "/api/v1/maintenance")
+        )
 
 
 def read_table(text: str = TABLE) -> list[Line]:

@@ -152,7 +152,9 @@ def test_one_idempotency_key_has_one_effect_and_one_answer(clients: list[Client]
         assert all(answer.body == later.body for answer in told)
         assert len({(one.response.headers["etag"], one.response.headers["location"]) for one in told}) == 1
         # Exactly one request did it; every other answer was a replay.
-        fresh = [one for one in answers if one.status == 201 and "idempotency-replayed" not in one.response.headers]
+        fresh = [
+            one for one in answers if one.status == 201 and "idempotency-replayed" not in one.response.headers
+        ]
         assert len(fresh) == 1
         assert later.response.headers["idempotency-replayed"] == "true"
         history = clients[0].send("GET", f"/plugins/{later.body['pluginId']}/history").body["items"]
@@ -206,7 +208,11 @@ def test_of_eight_config_writers_who_saw_the_same_values_one_writes(clients: lis
         answers = at_once(
             *[
                 partial(
-                    c.send, "PUT", own, json={"configItems": {"value": f"{number}-{n}"}}, headers={"If-Match": tag}
+                    c.send,
+                    "PUT",
+                    own,
+                    json={"configItems": {"value": f"{number}-{n}"}},
+                    headers={"If-Match": tag},
                 )
                 for n, c in enumerate(clients)
             ]
@@ -239,7 +245,10 @@ def test_of_eight_updates_to_one_state_each_either_holds_or_is_told(clients: lis
     plugin_id = installed(clients[0], name)
     contents = [package(name, f"1.{n + 1}.0", "python") for n in range(AT_ONCE)]
     answers = at_once(
-        *[lambda c=c, n=n: c.upload("PUT", f"/plugins/{plugin_id}", contents[n]) for n, c in enumerate(clients)]
+        *[
+            lambda c=c, n=n: c.upload("PUT", f"/plugins/{plugin_id}", contents[n])
+            for n, c in enumerate(clients)
+        ]
     )
     refused = {(409, "plugin.changed"), (422, "plugin.version_not_raised")}
     assert set(outcomes(answers)) <= {(200, ""), *refused}
@@ -294,7 +303,9 @@ def unbroken(client: Client, dependent: str, needed: str) -> bool:
         return True
     answer = client.send("GET", f"/plugins/{needed}")
     return (
-        answer.status == 200 and answer.body["status"] == "enabled" and answer.body["version"].startswith("1.0.")
+        answer.status == 200
+        and answer.body["status"] == "enabled"
+        and answer.body["version"].startswith("1.0.")
     )
 
 

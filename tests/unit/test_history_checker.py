@@ -192,7 +192,11 @@ def test_doing_nothing_is_no_write() -> None:
     assert (order.problems, len(order.moments)) == ([], 4)
 
 
-LINES = [Line("install", "1.0.0", stamp(0.5)), Line("enable", "1.0.0", stamp(4.5)), Line("update", "2.0.0", stamp(6.5))]
+LINES = [
+    Line("install", "1.0.0", stamp(0.5)),
+    Line("enable", "1.0.0", stamp(4.5)),
+    Line("update", "2.0.0", stamp(6.5)),
+]
 
 
 def test_an_update_by_way_of_the_queue_is_placed_by_the_history() -> None:

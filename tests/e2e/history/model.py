@@ -136,7 +136,9 @@ def timeline(writes: Iterable[Write], lines: Sequence[Line], asked_hosts: tuple[
     result = Timeline([Moment(State(None), float("-inf"), float("-inf"))])
     writes = list(writes)
     steps = _registrations(writes, lines, asked_hosts, result.problems)
-    steps += [_Step(write.stamp, write.began, write.ended, write) for write in writes if write.action == "config"]
+    steps += [
+        _Step(write.stamp, write.began, write.ended, write) for write in writes if write.action == "config"
+    ]
     gone = [write for write in writes if write.action == "uninstall"]
     if len(gone) > 1:
         result.problems.append("it was uninstalled twice")

@@ -120,9 +120,7 @@ def configuration(resource: dict[str, Any]) -> Configured:
 class Actor:
     """What writers and readers have in common."""
 
-    def __init__(
-        self, client: Client, recorder: Recorder, shared: list[Slot], mix: Mix, seed: int
-    ) -> None:
+    def __init__(self, client: Client, recorder: Recorder, shared: list[Slot], mix: Mix, seed: int) -> None:
         self._mix = mix
         self._client = client
         self._recorder = recorder
@@ -178,9 +176,7 @@ class Writer(Actor):
         else:
             self._change(plugin_id, action, "POST", action, None)
 
-    def _change(
-        self, plugin_id: str, action: str, method: str, tail: str, body: Any, **asked: Any
-    ) -> None:
+    def _change(self, plugin_id: str, action: str, method: str, tail: str, body: Any, **asked: Any) -> None:
         answer = self._client.send(method, f"/plugins/{plugin_id}/{tail}", json=body)
         if answer.status == 200:
             self._wrote(plugin_id, action, answer, **asked)
@@ -286,9 +282,7 @@ class Writer(Actor):
         answer = self._client.send("POST", f"/plugins/{plugin_id}/configs", json=body)
         self._wrote_config(plugin_id, answer)
         if slot.hosts:
-            self._change(
-                plugin_id, "grant", "PUT", "grants", {"network": list(slot.hosts)}, hosts=slot.hosts
-            )
+            self._change(plugin_id, "grant", "PUT", "grants", {"network": list(slot.hosts)}, hosts=slot.hosts)
         with slot.lock:
             slot.plugin_id, slot.config_id = plugin_id, answer.body["configId"]
             slot.versions = [version]

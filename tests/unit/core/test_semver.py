@@ -9,8 +9,19 @@ from chalicelib.core.semver import parse_version
 
 # SemVer 2.0 §11, and neighbours that a comparison of texts gets wrong.
 RISING = [
-    "0.9.10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-    "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.2.0", "1.10.0", "2.0.0", "10.0.0",
+    "0.9.10",
+    "1.0.0-alpha",
+    "1.0.0-alpha.1",
+    "1.0.0-alpha.beta",
+    "1.0.0-beta",
+    "1.0.0-beta.2",
+    "1.0.0-beta.11",
+    "1.0.0-rc.1",
+    "1.0.0",
+    "1.2.0",
+    "1.10.0",
+    "2.0.0",
+    "10.0.0",
 ]
 
 
@@ -31,8 +42,23 @@ def test_build_metadata_has_no_precedence_but_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1.2", "v1.2.3", "1.2.3\n", " 1.2.3", "01.2.3", "1.2.3-01", "1.2.3-", "1.2.3+", "1.2.3-a..b",
-     "١.2.3", "1.2.3.4", "-1.0.0", "1.0.0-" + "a" * 27],
+    [
+        "",
+        "1",
+        "1.2",
+        "v1.2.3",
+        "1.2.3\n",
+        " 1.2.3",
+        "01.2.3",
+        "1.2.3-01",
+        "1.2.3-",
+        "1.2.3+",
+        "1.2.3-a..b",
+        "١.2.3",
+        "1.2.3.4",
+        "-1.0.0",
+        "1.0.0-" + "a" * 27,
+    ],
 )
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(errors.Invalid) as caught:
@@ -65,8 +91,18 @@ def test_ranges_are_those_of_npm(text: str, inside: list[str], outside: list[str
 
 @pytest.mark.parametrize(
     "text",
-    ["latest", ">=1.0.0,<2", "==1.0.0", "^", "1.2.3.4", "^1.0.0\n", "^٣.0.0", "1 - ",
-     "^1 || x y z", "*" * 257],
+    [
+        "latest",
+        ">=1.0.0,<2",
+        "==1.0.0",
+        "^",
+        "1.2.3.4",
+        "^1.0.0\n",
+        "^٣.0.0",
+        "1 - ",
+        "^1 || x y z",
+        "*" * 257,
+    ],
 )
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(errors.Invalid) as caught:

@@ -55,8 +55,10 @@ def test_good_documents_have_their_value(raw: bytes, value: object) -> None:
         (b'{"a": 1, "a": 2}', [("/a", "json.duplicate_key")]),
         (b'{"a": 1, "\\u0061": 1}', [("/a", "json.duplicate_key")]),
         (b'[{"b/~": {"x": 1, "x": 1}}]', [("/0/b~1~0/x", "json.duplicate_key")]),
-        (b'{"a": NaN, "b": [Infinity, -Infinity]}',
-         [("/a", "json.number"), ("/b/0", "json.number"), ("/b/1", "json.number")]),
+        (
+            b'{"a": NaN, "b": [Infinity, -Infinity]}',
+            [("/a", "json.number"), ("/b/0", "json.number"), ("/b/1", "json.number")],
+        ),
         (b"[1e999]", [("/0", "json.number")]),
         (b"18446744073709551616", [("", "json.number")]),
         (b"0." + b"1" * 200, [("", "json.number")]),
@@ -68,7 +70,9 @@ def test_every_refusal_names_its_place_and_rule(raw: bytes, expected: list[tuple
 
 def test_all_violations_are_reported_together_but_boundedly() -> None:
     assert rules(b'{"a": NaN, "b": 1e999, "b": 1, "c": "\\ud800"}') == [
-        ("/b", "json.duplicate_key"), ("/a", "json.number"), ("/c", "json.encoding")
+        ("/b", "json.duplicate_key"),
+        ("/a", "json.number"),
+        ("/c", "json.encoding"),
     ]
     assert len(rules(b"[" + b"NaN," * 5000 + b"NaN]")) == strict_json.MAX_REPORTED
 

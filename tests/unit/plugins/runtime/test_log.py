@@ -20,7 +20,9 @@ def test_what_fits_is_kept() -> None:
     assert written(b"x" * ROOM) == "x" * ROOM
 
 
-@pytest.mark.parametrize("pieces", [(b"x" * (ROOM + 1),), (b"x" * ROOM, b"y"), (b"x" * 10 * MAX_LOG_BYTES, b"y")])
+@pytest.mark.parametrize(
+    "pieces", [(b"x" * (ROOM + 1),), (b"x" * ROOM, b"y"), (b"x" * 10 * MAX_LOG_BYTES, b"y")]
+)
 def test_the_rest_is_cut_and_marked(pieces: tuple[bytes, ...]) -> None:
     assert written(*pieces) == "x" * ROOM + CUT_MARK
 
