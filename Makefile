@@ -14,11 +14,13 @@ demo: .venv/.local .venv-ministack/.stamp
 # Two processes share the machine's cores; the end-to-end tests start stacks of their own, so they come one by one.
 test: .venv/.dev .venv-ministack/.stamp
 	tools/database-server
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration; first=$$?; \
+	  $(BIN)/python -m pytest tests/e2e; second=$$?; exit $$((first || second))
 
+test-mysql: TESTS ?= tests
 test-mysql: .venv/.dev .venv-ministack/.stamp
-	HOTPLUG_TEST_MYSQL_URL=$$(tools/mysql-server start | tail -n 1) $(BIN)/python -m pytest -n 2 --dist loadfile tests; \
+	HOTPLUG_TEST_MYSQL_URL=$$(tools/mysql-server start | tail -n 1) \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS); \
 	  status=$$?; tools/mysql-server stop; exit $$status
 
 check: .venv/.dev
