@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ import httpx
 
 from examples.build import PLUGINS, pack
 from infra.functions import ROOT
+from infra.local.__main__ import until_signal
 from infra.local.stack import LocalStack
 
 API_PROCESSES = 4
@@ -338,9 +338,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.walkthrough", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve afterwards, until Ctrl-C")
     options = parser.parse_args(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    wait_for_signal = until_signal()
     local = ROOT / ".local"
     folder = local if options.serve else local / "demo"
     if not options.serve:
@@ -359,7 +357,8 @@ def main(arguments: list[str] | None = None) -> int:
             ok = walk.run()
             _write(local / "demo.json", ok, walk.steps)
             if options.serve and ok:
-                _serve(stack, walk, stop)
+                _serve(stack, walk)
+                wait_for_signal()
     finally:
         webhook.close()
     return 0 if ok else 1
@@ -373,7 +372,7 @@ def _write(path: Path, ok: bool, steps: list[Step]) -> None:
     print(f"\n{held} of {len(steps)} steps held; {path} has them.", flush=True)
 
 
-def _serve(stack: LocalStack, walk: Walkthrough, stop: threading.Event) -> None:
+def _serve(stack: LocalStack, walk: Walkthrough) -> None:
     print(
         f"""
 base URL          {stack.url}
@@ -388,7 +387,6 @@ docs/getting-started.md goes on from here. Ctrl-C stops everything; the state st
 """,
         flush=True,
     )
-    stop.wait()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.functions import ROOT
@@ -16,6 +16,7 @@ from infra.local.folder import FolderInUse
 from infra.local.stack import LocalStack, StackFailed
 
 DEFAULT_PORT = 8700
+SIGNAL_POLL_S = 0.1
 OWN_VARIABLES = frozenset(
     {"HOTPLUG_DATABASE_URL", "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR", "HOTPLUG_MINISTACK"}
 )
@@ -24,9 +25,7 @@ OWN_VARIABLES = frozenset(
 def main(arguments: list[str] | None = None) -> int:
     """Run the stack; return the process's exit status."""
     options = _parser().parse_args(arguments)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    wait_for_signal = until_signal()
     stack = LocalStack(
         options.folder,
         port=_port(options.port),
@@ -46,10 +45,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"S3 endpoint       {stack.s3_endpoint}")
         print(f"logs              {stack.logs_folder}")
         print("Ctrl-C stops the stack; its state stays.", flush=True)
-        stop.wait()
+        wait_for_signal()
     finally:
         stack.stop()
     return 0
+
+
+def until_signal() -> Callable[[], None]:
+    """Take over SIGINT and SIGTERM, and return a function that waits for the first of them.
+
+    A flag and a short sleep, not an Event: a handler that runs while its own thread is entering `Event.wait` would
+    wait for ever for the lock that the interrupted call holds.
+    """
+    arrived: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: arrived.append(number))
+
+    def wait() -> None:
+        while not arrived:
+            time.sleep(SIGNAL_POLL_S)
+
+    return wait
 
 
 def _parser() -> argparse.ArgumentParser:
