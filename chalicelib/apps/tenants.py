@@ -6,8 +6,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chalicelib.apps.models import App
+from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
-from chalicelib.core.errors import NotFound
+from chalicelib.core.errors import Forbidden, NotFound
 
 
 def find_app(session: Session, alias_id: str) -> App:
@@ -41,6 +42,20 @@ def hold_app(session: Unit, app_id: int) -> App | None:
     """
     query = select(App).where(App.id == app_id).with_for_update(read=True)
     return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+
+
+def hold_owner(session: Unit, caller: Caller) -> None:
+    """Keep the caller's app as it is until the unit ends: neither disabled nor deleted between its authentication and
+    what is added to it here.
+
+    Raises
+    ------
+    errors.Forbidden
+        `app.disabled`, also for an app that is gone.
+    """
+    app = hold_app(session, caller.app_id)
+    if app is None or app.status != 1:
+        raise Forbidden("The app is disabled.", code="app.disabled")
 
 
 def _found(app: App | None) -> App:

@@ -26,6 +26,8 @@ def _now() -> datetime:
 class ToolSchema(Base):
     """One version of a tool, or an MCP server.
 
+    The two columns that may hold megabytes are read only where they are asked for.
+
     `is_deleted` is 0 for a live row and the row's own id for a deleted one: the unique key then admits one live row of
     a version and any number of deleted ones, whenever they were deleted.
     """
@@ -45,12 +47,12 @@ class ToolSchema(Base):
     name: Mapped[str] = mapped_column(String(128))
     description: Mapped[str] = mapped_column(String(512), default="")
     # The document as JSON text, whatever it was written in; NULL for an MCP server.
-    open_api_schema: Mapped[str | None] = mapped_column(MEDIUM_TEXT)
+    open_api_schema: Mapped[str | None] = mapped_column(MEDIUM_TEXT, deferred=True)
     create_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now)
     update_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now, onupdate=_now)
     mcp_server_url: Mapped[str | None] = mapped_column(String(255))
     # An MCP server's last answer to tools/list; NULL for a tool.
-    schema: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)
+    schema: Mapped[Any] = mapped_column(JsonDocument(), nullable=True, deferred=True)
     version: Mapped[str] = mapped_column(String(32), default=DEF_VER, server_default=DEF_VER)
     is_deleted: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
@@ -82,8 +84,9 @@ class ToolMeta(Base):
     visibility: Mapped[str] = mapped_column(String(16), default=PRIVATE)
     latest_id: Mapped[int | None] = mapped_column(BigInteger)
     is_deleted: Mapped[int] = mapped_column(BigInteger, default=0)
-    # Of an MCP server: what it was found to speak, `streamable_http` or `sse`.
+    # Of an MCP server: how it was found to speak, `streamable_http` or `sse`, and the protocol's revision.
     transport: Mapped[str | None] = mapped_column(String(32))
+    protocol_version: Mapped[str | None] = mapped_column(String(32))
     created_by: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now, onupdate=_now)
@@ -96,6 +99,8 @@ class ToolDocument(Base):
     ----------
     operations
         A summary of each operation, in the document's order.
+    origins
+        Where its calls, and its requests for tokens, go: what a credential was given for.
     checksum
         SHA-256 hex of `open_api_schema`.
     """
@@ -109,6 +114,7 @@ class ToolDocument(Base):
     tool_id: Mapped[str] = mapped_column(String(32))
     operations: Mapped[Any] = mapped_column(JsonDocument())
     security_schemes: Mapped[Any] = mapped_column(JsonDocument())
+    origins: Mapped[Any] = mapped_column(JsonDocument())
     checksum: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(Integer)
 

@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("tool_id", sa.String(32), nullable=False),
         sa.Column("operations", schema.MEDIUM_TEXT, nullable=False),
         sa.Column("security_schemes", schema.MEDIUM_TEXT, nullable=False),
+        sa.Column("origins", schema.MEDIUM_TEXT, nullable=False),
         sa.Column("checksum", sa.String(64), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("schema_id", name="pk_tool_document"),

@@ -1,0 +1,92 @@
+"""A version as warm functions keep it: its document parsed once, its operations compiled as they are first called."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chalicelib.core.caller import Caller
+from chalicelib.core.errors import Invalid, Violation
+from chalicelib.core.hotcache import Dependency, HotCache
+from chalicelib.tools import catalog
+from chalicelib.tools.binding.plan import CallPlan
+from chalicelib.tools.models import ToolSchema
+from chalicelib.tools.openapi.index import Document
+
+# Of the plans of one version, each about as heavy as what its operation reaches of the document.
+KEPT_PLANS = 64
+MOST_NAMED = 50
+
+
+class LoadedVersion:
+    """One version of a tool, shared between requests. Only its memory of plans ever changes."""
+
+    def __init__(self, tool_id: str, version: str, document: Document) -> None:
+        self.tool_id = tool_id
+        self.version = version
+        self.document = document
+        self._plans: dict[str, CallPlan] = {}
+
+    @property
+    def weight(self) -> int:
+        """Bytes, about."""
+        return self.document.weight
+
+    def plan(self, operation_id: str) -> CallPlan:
+        """Return the plan of an operation.
+
+        Raises
+        ------
+        errors.Invalid
+            `tool.unknown_operation`, naming some that there are.
+        """
+        plan = self._plans.get(operation_id)
+        if plan is None:
+            plan = plan_of(self.document, operation_id)
+            if len(self._plans) >= KEPT_PLANS:
+                # The oldest: a dict keeps the order of insertion.
+                self._plans.pop(next(iter(self._plans)), None)
+            self._plans[operation_id] = plan
+        return plan
+
+
+def plan_of(document: Document, operation_id: str) -> CallPlan:
+    """Return the plan of an operation of any document; see `LoadedVersion.plan`."""
+    known = [one.operation_id for one in document.operations]
+    if operation_id not in known:
+        shown = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+        raise Invalid(
+            "The tool has no such operation.",
+            code="tool.unknown_operation",
+            errors=[Violation("/operationId", "tool.unknown_operation", f"is none of {shown}"[:2000])],
+        )
+    return CallPlan(document.operation(operation_id))
+
+
+def load(cache: HotCache, caller: Caller, tool_id: str, version: str | None) -> LoadedVersion:
+    """Return a version of a tool that the caller may call, from memory where it is warm.
+
+    Raises
+    ------
+    errors.NotFound, errors.Invalid
+    """
+    row_id = catalog.find(cache, caller, tool_id).row_of(version)
+
+    def read(session: Session) -> tuple[LoadedVersion | None, list[Dependency]]:
+        query = select(ToolSchema.version, ToolSchema.open_api_schema).where(
+            ToolSchema.id == row_id, ToolSchema.is_deleted == 0
+        )
+        row = session.execute(query).one_or_none()
+        loaded = (
+            None
+            if row is None
+            else LoadedVersion(tool_id, row.version, Document(json.loads(row.open_api_schema)))
+        )
+        return loaded, [("tools", tool_id)]
+
+    loaded = cache.load(("tool_version", row_id), read, lambda value: 0 if value is None else value.weight)
+    if loaded is None:
+        raise catalog.version_not_found()
+    return loaded
