@@ -13,7 +13,7 @@ from typing import Any
 from chalice.app import Chalice, Rate
 
 API_MODULES = (
-    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "maintenance",
+    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "mcp", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.

@@ -22,6 +22,7 @@ def read(
     *,
     schema: Mapping[str, Any] | None,
     optional: bool,
+    unread: bool = False,
     form: Mapping[str, Any] | None,
     max_bytes: int,
 ) -> tuple[Any, dict[str, UploadedFile]]:
@@ -33,6 +34,8 @@ def read(
         JSON Schema of a JSON body, of a form's text fields; None where that kind is not accepted.
     optional
         An empty body counts as `{}`.
+    unread
+        The value is the body's bytes, neither parsed nor checked.
     max_bytes
         Limit of the whole body.
 
@@ -53,6 +56,8 @@ def read(
     json_like = media_type == "application/json" or media_type.endswith("+json")
     if schema is None or not (json_like or (optional and not raw)):
         raise UnsupportedMediaType(f"{media_type[:64]} is not accepted here.")
+    if unread:
+        return raw, {}
     if optional and not raw:
         # Allowed by the declaration: no need to import what checks schemas (126 ms).
         return {}, {}

@@ -52,6 +52,7 @@ class Endpoint:
     query: Mapping[str, Any]
     body: Mapping[str, Any] | None
     body_optional: bool
+    raw_body: bool
     multipart: Mapping[str, Any] | None
     max_body_bytes: int
     returns: Mapping[int, Mapping[str, Any] | None]
@@ -80,6 +81,7 @@ def endpoint(
     query: Mapping[str, Any] | None = None,
     body: Mapping[str, Any] | None = None,
     body_optional: bool = False,
+    raw_body: bool = False,
     multipart: Mapping[str, Any] | None = None,
     max_body_bytes: int = bodies.DEFAULT_LIMIT,
     errors: tuple[int, ...] = (),
@@ -101,6 +103,9 @@ def endpoint(
         Status → JSON Schema of the body, None for an empty one.
     query, body, multipart
         JSON Schemas: of each query parameter by name, of the JSON body, of the form's text fields.
+    raw_body
+        The body is handed over as bytes, of which `body` is only the description: for a protocol that answers malformed
+        ones in its own way.
     max_body_bytes
         Larger bodies are 413.
     errors
@@ -126,7 +131,7 @@ def endpoint(
         name = f"{handler.__module__.rpartition('.')[2]}.{handler.__name__}"
         declared = Endpoint(
             name=name, method=method, path=base + path, handler=handler, summary=summary, role=role,
-            query=query or {}, body=body, body_optional=body_optional, multipart=multipart,
+            query=query or {}, body=body, body_optional=body_optional, raw_body=raw_body, multipart=multipart,
             max_body_bytes=max_body_bytes, returns=returns, errors=errors, idempotent=idempotent,
             secret_answer=secret_answer, timeout_s=timeout_s, memory_mb=memory_mb, rights=rights, if_match=if_match,
             tags=(name.partition(".")[0],),
@@ -230,6 +235,7 @@ def _request(declared: Endpoint, http: Any, raw_path: Mapping[str, str], caller:
         http.raw_body,
         schema=declared.body,
         optional=declared.body_optional,
+        unread=declared.raw_body,
         form=declared.multipart,
         max_bytes=declared.max_body_bytes,
     )

@@ -105,8 +105,10 @@ def _responses(declared: Endpoint, components: dict[str, Any]) -> dict[str, Any]
     if declared.method == "GET" and 200 in declared.returns:
         responses["304"] = {"description": HTTPStatus(304).phrase}
     for status in sorted(_problem_statuses(declared)):
-        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": content})
+        response = responses.setdefault(str(status), {"description": HTTPStatus(status).phrase})
+        # A protocol's own errors stand beside those of the edge.
+        content = response.setdefault("content", {})
+        content[MEDIA_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return responses
 
 

@@ -61,6 +61,8 @@ def problem(error: HotplugError, *, instance: str, request_id: str) -> tuple[dic
     headers = {"Content-Type": MEDIA_TYPE}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
+    if error.status == 405 and "allow" in error.extensions:
+        headers["Allow"] = ", ".join(error.extensions["allow"])
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="hotplug"'
     return document, headers

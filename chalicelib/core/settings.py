@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ ONE_MIB = 1024 * 1024
 
 # An API call ends after 29 s at the gateway: a load must leave time for the answer.
 LOAD_TIMEOUT_CEILING_S = 25
+_ORIGIN = r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -46,6 +48,8 @@ class Settings:
     orphan_age_s: int
     signature_policy: str
     enable_market: bool
+    # Web origins whose pages may speak MCP to this deployment.
+    allowed_origins: frozenset[str]
     log_level: str
 
     @classmethod
@@ -99,11 +103,20 @@ class Settings:
             orphan_age_s=whole("HOTPLUG_ORPHAN_AGE", 600, 0, 86_400),
             signature_policy=policy,
             enable_market=False,
+            allowed_origins=_origins(env.get("HOTPLUG_ALLOWED_ORIGINS") or "", problems),
             log_level=log_level,
         )
         if problems:
             raise ValueError("; ".join(problems))
         return settings
+
+
+def _origins(text: str, problems: list[str]) -> frozenset[str]:
+    """Read a list of origins as browsers write them (RFC 6454 §6.2): scheme, host, port, nothing else."""
+    origins = text.replace(",", " ").split()
+    if any(not re.fullmatch(_ORIGIN, origin) for origin in origins):
+        problems.append("HOTPLUG_ALLOWED_ORIGINS must list origins such as https://app.example.com")
+    return frozenset(origins)
 
 
 def _database_url(env: Mapping[str, str], problems: list[str]) -> str:
