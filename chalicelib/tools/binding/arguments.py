@@ -1,4 +1,4 @@
-"""The arguments of a call, and every check before one: what is given, by whom, what the document adds, what is wrong."""
+"""The arguments of a call, and every check before one: who gives what, what the document adds, what is wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ ABSENT = Absent.ABSENT
 class Arguments:
     """What a caller gives; values are JSON as parsed by `strict_json`.
 
-    `content_type` chooses one of the contents of the body, or names the type where the document has a range (`image/*`).
+    `content_type` chooses one of the contents of the body, or names the type where the document has a range
+    (`image/*`).
     """
 
     path: Mapping[str, Any] = field(default_factory=dict)

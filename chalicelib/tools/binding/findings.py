@@ -17,8 +17,10 @@ class Findings:
         self._found: list[Violation] = []
 
     def add(self, pointer: str, rule: str, message: str) -> None:
-        if not self.full:
-            self._found.append(Violation(pointer, rule, message))
+        violation = Violation(pointer, rule, message)
+        # The check of a value and the attempt to write it may find the same.
+        if not self.full and violation not in self._found:
+            self._found.append(violation)
 
     def extend(self, violations: Iterable[Violation]) -> None:
         for violation in violations:

@@ -133,10 +133,13 @@ def _bound(plan: CallPlan, resolved: Resolved, draw: DrawBoundary, found: Findin
     complete = all(name in resolved.parameters["path"] for name in plan.parameters["path"])
     path = _path(plan, resolved, found) if complete else ""
     query = tuple(_pairs(plan, resolved, "query", found))
-    cookies = tuple((encode(name), value) for name, value in _pairs(plan, resolved, "cookie", found))
+    cookies = tuple(
+        (name if is_token(name) else encode(name), value)
+        for name, value in _pairs(plan, resolved, "cookie", found)
+    )
     fields = [("Accept", accepted(operation)), *_headers(plan, resolved, found)]
     body = None
-    if resolved.body is not None and not found:
+    if resolved.body is not None:
         try:
             body, content_type = body_bytes(plan, resolved.body, draw)
             fields.append(("Content-Type", checked_header(content_type)))
@@ -174,7 +177,7 @@ def _path(plan: CallPlan, resolved: Resolved, found: Findings) -> str:
             found.add(f"/path/{escape(name)}{error.pointer}", error.rule, error.message)
             continue
         texts[name] = text
-        if text in ("", ".", ";"):
+        if not text:
             found.add(f"/path/{escape(name)}", "argument.path", "is empty, which a path cannot say")
     segments = []
     for segment in plan.operation.path.split("/"):

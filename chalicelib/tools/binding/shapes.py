@@ -15,8 +15,8 @@ from chalicelib.core.errors import Invalid
 from chalicelib.core.patterns import compile_pattern
 from chalicelib.tools.openapi.operation import FROM_MODEL, Schema
 
-# Schemas visited to make the shapes of one plan. Sets of schemas can be combined in exponentially many ways by a hostile
-# document; an honest one needs a few thousand.
+# Schemas visited to make the shapes of one plan. A hostile document combines sets of schemas in exponentially many
+# ways; an honest one needs a few thousand.
 MAX_WORK = 200_000
 _REF_PREFIX = "#/$defs/"
 
