@@ -19,6 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     Column,
+    DefaultClause,
     ForeignKeyConstraint,
     PrimaryKeyConstraint,
     UniqueConstraint,
@@ -129,6 +130,8 @@ def _column(column: Column[Any]) -> str:
     if column.primary_key:
         # Keys are ours: a single integer key would otherwise become AUTO_INCREMENT.
         options.append("autoincrement=False")
+    if isinstance(column.server_default, DefaultClause):
+        options.append(f'server_default="{column.server_default.arg}"')
     return f'sa.Column("{column.name}", {_type(column)}, {", ".join(options)})'
 
 

@@ -12,6 +12,7 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
 from chalicelib.plugins.models import PluginGraph
 from tests import databases
+from tests.internet import Authority, Internet
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,6 +54,20 @@ def database(database_url: str) -> Iterator[DatabaseService]:
     service = create_schema(database_url)
     yield service
     service.close()
+
+
+@pytest.fixture
+def internet() -> Iterator[Internet]:
+    """Names, addresses and servers of this machine that outbound calls can be led to."""
+    fake = Internet()
+    yield fake
+    fake.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this run."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def create_schema(url: str) -> DatabaseService:

@@ -32,9 +32,12 @@ from sqlalchemy.orm import Session
 from chalicelib.core import guards
 from chalicelib.core.cache_log import EVERYTHING, KEPT_VERSIONS
 from chalicelib.core.database import DatabaseService, away, is_disconnect
+from chalicelib.core.settings import ONE_MIB
 
 T = TypeVar("T")
 RECENT_CHANGES = 100
+# A function of 512 MB has about 150 MB of code in memory.
+MAX_WEIGHT = 96 * ONE_MIB
 Dependency = tuple[str, str]
 
 _VERSIONS = text("SELECT scope, version, epoch FROM cache_version")
@@ -55,6 +58,7 @@ class Stamp:
 class _Entry:
     value: Any
     depends: tuple[Dependency, ...]
+    weight: int
 
 
 class HotCache:
@@ -68,6 +72,8 @@ class HotCache:
         For how long a version read stays good; 0 reads the versions at every invocation.
     capacity
         Entries kept; the least recently used go first.
+    max_weight
+        Bytes that the weighed entries may take together; the least recently used go first, whatever they weigh.
     """
 
     def __init__(
@@ -76,11 +82,14 @@ class HotCache:
         *,
         max_staleness_ms: int = 0,
         capacity: int = 20_000,
+        max_weight: int = MAX_WEIGHT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._max_staleness_s = max_staleness_ms / 1000
         self._capacity = capacity
+        self._max_weight = max_weight
+        self._weight = 0
         self._clock = clock
         self._known: dict[str, tuple[int, str]] = {}
         self._refreshed_at: float | None = None
@@ -188,6 +197,7 @@ class HotCache:
 
     def _remove(self, name: Hashable) -> None:
         entry = self._entries.pop(name)
+        self._weight -= entry.weight
         for dependency in entry.depends:
             names = self._index[dependency]
             names.discard(name)
@@ -200,8 +210,15 @@ class HotCache:
         """Return the mark that a later `put` must carry; taken before the data is read."""
         return Stamp(self._generation)
 
-    def put(self, name: Hashable, value: Any, depends: Iterable[Dependency], stamp: Stamp) -> bool:
-        """Keep a value; False where it was loaded under a state that is no longer the known one.
+    def put(
+        self, name: Hashable, value: Any, depends: Iterable[Dependency], stamp: Stamp, *, weight: int = 0
+    ) -> bool:
+        """Keep a value; False where it was loaded under a state that is no longer the known one, or is too heavy.
+
+        Parameters
+        ----------
+        weight
+            Bytes, for a value that is much larger than a row (a parsed document).
 
         Raises
         ------
@@ -214,12 +231,15 @@ class HotCache:
             raise ValueError(f"{name!r} derives from nothing: no change would ever drop it")
         if stamp.generation != self._generation or any(scope not in self._known for scope, _ in depends):
             return False
+        if weight > self._max_weight:
+            return False
         if name in self._entries:
             self._remove(name)
-        self._entries[name] = _Entry(value, depends)
+        self._entries[name] = _Entry(value, depends, weight)
+        self._weight += weight
         for dependency in depends:
             self._index[dependency].add(name)
-        while len(self._entries) > self._capacity:
+        while len(self._entries) > self._capacity or self._weight > self._max_weight:
             self._remove(next(iter(self._entries)))
         return True
 
@@ -231,7 +251,12 @@ class HotCache:
         self._entries.move_to_end(name)
         return entry.value
 
-    def load(self, name: Hashable, read: Callable[[Session], tuple[T, Iterable[Dependency]]]) -> T:
+    def load(
+        self,
+        name: Hashable,
+        read: Callable[[Session], tuple[T, Iterable[Dependency]]],
+        weigh: Callable[[T], int] = lambda _: 0,
+    ) -> T:
         """Return the kept value, or read, keep and return it.
 
         Parameters
@@ -239,6 +264,8 @@ class HotCache:
         read
             Gets a read session and returns the value with every (scope, key) that it derives from. The value
             is shared by later requests of this process, so it must be immutable.
+        weigh
+            Returns how many bytes the value takes; see `put`.
 
         Raises
         ------
@@ -253,7 +280,7 @@ class HotCache:
         stamp = self.stamp()
         with self._database.reads() as session:
             value, depends = read(session)
-        self.put(name, value, depends, stamp)
+        self.put(name, value, depends, stamp, weight=weigh(value))
         return value
 
     def version(self, scope: str) -> tuple[int, str]:

@@ -27,6 +27,7 @@ import chalicelib.core.jobs
 import chalicelib.core.leases
 import chalicelib.core.secret_box
 import chalicelib.plugins.models
+import chalicelib.tools.models
 from chalicelib.core import cache_log
 from chalicelib.core.connections import mysql_connect_args
 from chalicelib.core.database import Base, DatabaseService, Unit, is_lock_failure
@@ -50,6 +51,7 @@ MODEL_MODULES = (
     chalicelib.core.leases,
     chalicelib.core.secret_box,
     chalicelib.plugins.models,
+    chalicelib.tools.models,
 )
 _NAMES = frozenset(module.__name__ for module in MODEL_MODULES)
 MODELS: tuple[type[Base], ...] = tuple(

@@ -43,6 +43,11 @@ BUMPS: dict[str, tuple[str, str] | None] = {
     "t_plugin_removal": None,
     "t_plugin_tombstone": None,
     "t_plugin_version": ("plugins", "plugin_id"),
+    "tool_credential": ("tools", "tool_id"),
+    "tool_document": ("tools", "tool_id"),
+    "tool_execution": None,
+    "tool_meta": ("tools", "tool_id"),
+    "tools_schema": ("tools", "tool_id"),
 }
 
 

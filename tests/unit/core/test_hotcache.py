@@ -312,6 +312,29 @@ def test_the_least_recently_used_entries_go_first(apps: DatabaseService) -> None
     assert len(cache) == 2
 
 
+def test_what_is_heavy_makes_room_for_itself(apps: DatabaseService) -> None:
+    cache = HotCache(apps, max_weight=100)
+    cache.refresh()
+    cache.load("three", name_of(1))
+    cache.load("names", name_of(1), lambda _: 60)
+    cache.load("two", name_of(2))
+    # WHEN one comes that does not fit beside the others THEN the least recently used go until it does
+    cache.load("tool", name_of(2), lambda _: 61)
+    assert kept(cache) == {"two", "tool"}
+    # AND the weight of what went, or was replaced, counts no longer
+    cache.put("tool", "again", [("apps", "1")], cache.stamp(), weight=99)
+    cache.load("one", name_of(1), lambda _: 1)
+    assert kept(cache) == {"two", "tool", "one"}
+
+
+def test_what_is_too_heavy_for_the_cache_is_not_kept_and_drives_nothing_out(apps: DatabaseService) -> None:
+    cache = HotCache(apps, max_weight=100)
+    cache.refresh()
+    cache.load("one", name_of(1), lambda _: 100)
+    assert cache.load("two", name_of(2), lambda _: 101) == "two"
+    assert kept(cache) == {"one"}
+
+
 def test_within_the_staleness_bound_the_versions_are_not_read(apps: DatabaseService) -> None:
     now = [100.0]
     cache = HotCache(apps, max_staleness_ms=500, clock=lambda: now[0])
