@@ -32,7 +32,9 @@ HEAVY = {
     "httpx2", "mcp", "openapi_spec_validator", "python_multipart", "resolvelib", "tenacity", "wasmtime", "yaml",
 }  # fmt: skip
 # Modules that are themselves imported inside a function, by the one path that needs them.
-LAZY_MODULES = {"chalicelib.core.idempotency"}
+LAZY_MODULES = {"chalicelib.core.idempotency"} | {
+    f"chalicelib.tools.mcp_client.{name}" for name in ("connection", "http_transport", "requests")
+}
 # The runtime functions and their children must start without the database's 300 ms.
 RUNTIME_FORBIDDEN = {"sqlalchemy", "pymysql", "chalice", "boto3"}
 
