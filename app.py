@@ -13,7 +13,8 @@ from typing import Any
 from chalice.app import Chalice, Rate
 
 API_MODULES = (
-    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "mcp", "maintenance",
+    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
+    "tool_credentials", "mcp_servers", "mcp", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.

@@ -14,11 +14,16 @@ from chalicelib.core.errors import BadRequest, NotFound, Violation
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from chalicelib.plugins.models import PLUGIN_ID_PATTERN
+from chalicelib.tools.credentials import SCHEME_PATTERN
+from chalicelib.tools.models import SERVER_ID_PATTERN, TOOL_ID_PATTERN
 
 NUMBER_ID = "^[1-9][0-9]{0,18}$"
 MAX_NUMBER_ID = 2**63 - 1
 # Begins with a letter or digit: `..` is no version.
 VERSION_PATTERN = "^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$"
+
+# What the protocol recommends is narrower; servers use slashes and colons, too.
+TOOL_NAME_PATTERN = "^[!-~]{1,128}$"
 
 # Sibling routes must use one name for a variable (API Gateway refuses others), so one table serves them all.
 PATH: dict[str, str] = {
@@ -30,6 +35,10 @@ PATH: dict[str, str] = {
     "executionId": ULID_PATTERN,
     "version": VERSION_PATTERN,
     "name": SECRET_NAME_PATTERN,
+    "toolId": TOOL_ID_PATTERN,
+    "serverId": SERVER_ID_PATTERN,
+    "toolName": TOOL_NAME_PATTERN,
+    "scheme": SCHEME_PATTERN,
     "job": "^[a-z][a-z_]{1,31}$",
 }
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core.errors import HotplugError, UpstreamFailed
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.http_out import HttpOut, OutResponse
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.tools.authorization import Authorization, Reveal, Tokens, authorize
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.binding.request import BoundRequest
-from chalicelib.tools.services import Http
 
 DEFAULT_TIMEOUT_MS = 20_000
 MAX_TIMEOUT_MS = 25_000
@@ -23,8 +21,8 @@ MAX_TIMEOUT_MS = 25_000
 RETRIES = 2
 # A function answers with at most 6 MB; base64 and the escapes of JSON have been added by then.
 MAX_ANSWER_BYTES = 5 * ONE_MIB
-# Of an error's body, which is for people to read.
-MAX_ERROR_BYTES = 64 * 1024
+# Of an error's body, which is for people to read; a longer one is left out.
+MAX_ERROR_BYTES = 256 * 1024
 UNAUTHORIZED = 401
 
 
@@ -85,7 +83,7 @@ class ReadyCall:
     options: Options = field(default_factory=Options)
 
 
-def call(http: Http, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
+def call(http: HttpOut, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
     """Send a call and return its answer. Not inside a unit of work.
 
     Raises
@@ -103,25 +101,26 @@ def call(http: Http, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
         tokens.forget(authorization.tokens)
         answer, _ = _send(http, tokens, ready)
     headers = _joined(answer)
-    if not 200 <= answer.status < 300:
-        raise _upstream_error(answer, headers)
+    success = 200 <= answer.status < 300
     checked = read_answer(
         ready.plan,
         answer.status,
         answer.headers,
         answer.body,
-        strict=ready.options.strict,
+        strict=ready.options.strict and success,
         repair_nulls=ready.options.repair_nulls,
     )
+    if not success:
+        raise _upstream_error(answer.status, headers, checked.body)
     found = ToolAnswer(answer.status, headers, checked, float(answer.duration_ms))
-    if len(json.dumps(found.as_dict(), ensure_ascii=False).encode()) > MAX_ANSWER_BYTES:
+    if _size(found.as_dict()) > MAX_ANSWER_BYTES:
         raise UpstreamFailed(
             f"The answer takes more than {MAX_ANSWER_BYTES} bytes as JSON.", code="tool.answer_too_large"
         )
     return found
 
 
-def _send(http: Http, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse, Authorization]:
+def _send(http: HttpOut, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse, Authorization]:
     request = ready.request
     authorization = authorize(
         ready.plan.operation.security, request.base_url, ready.reveal, tokens, ready.owner, http.request
@@ -152,24 +151,16 @@ def _joined(answer: OutResponse) -> dict[str, str]:
     return joined
 
 
-def _upstream_error(answer: OutResponse, headers: Mapping[str, str]) -> HotplugError:
-    upstream = {"status": answer.status, "headers": dict(headers), "body": _readable(answer.body)}
+def _upstream_error(status: int, headers: Mapping[str, str], body: Any) -> HotplugError:
+    upstream = {"status": status, "headers": dict(headers), "body": body, "truncated": False}
+    if _size(body) > MAX_ERROR_BYTES:
+        upstream |= {"body": None, "truncated": True}
     return UpstreamFailed(
-        f"The server answered with status {answer.status}.",
+        f"The server answered with status {status}.",
         code="tool.upstream_error",
         extensions={"upstream": upstream},
     )
 
 
-def _readable(body: bytes) -> Any:
-    """Return the body of an error as JSON, else as text, else as base64; cut where it is long."""
-    if len(body) <= MAX_ERROR_BYTES:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            # Not JSON, which an error need not be.
-            pass
-    try:
-        return body[:MAX_ERROR_BYTES].decode("utf-8", "strict" if len(body) <= MAX_ERROR_BYTES else "ignore")
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(body[:MAX_ERROR_BYTES]).decode()}
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))

@@ -174,7 +174,7 @@ def list_tools(
     session: Session, caller: Caller, page: Page, *, q: str | None = None, kind: str = TOOL
 ) -> dict[str, Any]:
     """Return a page of the tools (or MCP servers) that the caller sees, each in its newest version, newest first."""
-    render = rendering.listed_tool if kind == TOOL else rendering.listed_server
+    render = rendering.listed_tool if kind == TOOL else rendering.server
     query: Select[Any] = (
         select(ToolMeta)
         .join(ToolSchema, ToolSchema.id == ToolMeta.latest_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,23 +143,6 @@ def seal_for_tool(
     return seal(box_of(database, cache, caller.app_id)(), found.tool_id, kinds, values, origins)
 
 
-def seal_for_server(
-    database: DatabaseService,
-    cache: HotCache,
-    caller: Caller,
-    server_id: str,
-    url: str,
-    values: Mapping[str, Any],
-    pointer: str = "",
-) -> list[Credential]:
-    """Return credentials for an MCP server as they will be stored; see `seal_for_tool`."""
-    check_values(SERVER_SCHEMES, values, pointer)
-    if not values:
-        return []
-    box = box_of(database, cache, caller.app_id)()
-    return seal(box, server_id, SERVER_SCHEMES, values, [origin_of(url)])
-
-
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL.
 
@@ -198,27 +181,38 @@ def put(session: Unit, caller: Caller, found: Registration, sealed: list[Credent
     """
     hold_owner(session, caller)
     _lock(session, caller, found)
-    rows = {row.scheme: row for row in session.scalars(_of(caller.app_id, found.tool_id))}
+    store(session, caller, found.tool_id, sealed)
+    session.flush()
+    names = [one.scheme for one in sealed]
+    audit.record(session, caller, "tool.credentials", "tool", found.tool_id, after={"put": names})
+    return list_credentials(session, caller, found.tool_id)
+
+
+def store(session: Unit, caller: Caller, tool_id: str, sealed: Sequence[Credential]) -> None:
+    """Store the caller's credentials for a tool that this unit holds, each in place of the one before.
+
+    Raises
+    ------
+    errors.Conflict
+        `tool.too_many_credentials`
+    """
+    rows = {row.scheme: row for row in session.scalars(_of(caller.app_id, tool_id))}
     for one in sealed:
         row = rows.get(one.scheme)
         if row is None:
-            row = ToolCredential(app_id=caller.app_id, tool_id=found.tool_id, scheme=one.scheme)
+            row = rows[one.scheme] = ToolCredential(app_id=caller.app_id, tool_id=tool_id, scheme=one.scheme)
             session.add(row)
-            rows[one.scheme] = row
         row.kind, row.ciphertext, row.updated_by = one.kind, one.ciphertext, caller.credential_id
     if len(rows) > MOST_CREDENTIALS:
         raise Conflict(
             f"An app has at most {MOST_CREDENTIALS} credentials for a tool.", code="tool.too_many_credentials"
         )
-    session.flush()
-    names = [one.scheme for one in sealed]
-    audit.record(session, caller, "tool.credentials", "tool", found.tool_id, after={"put": names})
-    return _listed(rows.values())
 
 
 def list_credentials(session: Session, caller: Caller, tool_id: str) -> dict[str, Any]:
     """Return the names of the caller's credentials for a tool, one page."""
-    return _listed(session.scalars(_of(caller.app_id, tool_id)).all())
+    rows = session.scalars(_of(caller.app_id, tool_id))
+    return {"items": [rendering.credential(row) for row in rows], "nextCursor": None}
 
 
 def delete(session: Unit, caller: Caller, found: Registration, scheme: str | None) -> None:
@@ -280,11 +274,6 @@ def _of(app_id: int, tool_id: str) -> Any:
         .where(ToolCredential.app_id == app_id, ToolCredential.tool_id == tool_id)
         .order_by(ToolCredential.scheme)
     )
-
-
-def _listed(rows: Any) -> dict[str, Any]:
-    ordered = sorted(rows, key=lambda row: row.scheme)
-    return {"items": [rendering.credential(row) for row in ordered], "nextCursor": None}
 
 
 def _place(tool_id: str, scheme: str) -> tuple[str, ...]:

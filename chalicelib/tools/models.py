@@ -87,6 +87,8 @@ class ToolMeta(Base):
     # Of an MCP server: how it was found to speak, `streamable_http` or `sse`, and the protocol's revision.
     transport: Mapped[str | None] = mapped_column(String(32))
     protocol_version: Mapped[str | None] = mapped_column(String(32))
+    # Its name, version and instructions, as it said.
+    server_info: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)
     created_by: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now, onupdate=_now)

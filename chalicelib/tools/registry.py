@@ -246,8 +246,13 @@ def lock(session: Unit, caller: Caller, tool_id: str, *, kind: str = TOOL, gone:
     if meta.app_id != caller.app_id:
         if meta.visibility != SHARED or meta.is_deleted:
             raise catalog.not_found(kind)
-        raise Forbidden("Only the app that registered it may change it.", code="tool.not_owner")
+        raise not_owner()
     return meta
+
+
+def not_owner() -> Forbidden:
+    """Return the 403 for what another app shares."""
+    return Forbidden("Only the app that registered it may change it.", code="tool.not_owner")
 
 
 def forget_credentials(session: Unit, tool_id: str) -> None:

@@ -48,8 +48,8 @@ def version(row: ToolSchema, document: ToolDocument) -> dict[str, Any]:
     }
 
 
-def listed_server(meta: ToolMeta, row: ToolSchema) -> dict[str, Any]:
-    """Return an MCP server."""
+def server(meta: ToolMeta, row: ToolSchema) -> dict[str, Any]:
+    """Return an MCP server; who it says it is, is not to be trusted."""
     return {
         "serverId": meta.tool_id,
         "appId": str(meta.app_id),
@@ -58,6 +58,8 @@ def listed_server(meta: ToolMeta, row: ToolSchema) -> dict[str, Any]:
         "url": row.mcp_server_url,
         "visibility": meta.visibility,
         "transport": meta.transport,
+        "protocolVersion": meta.protocol_version,
+        "serverInfo": meta.server_info,
         "createdAt": timestamp(meta.created_at),
         "updatedAt": timestamp(row.update_at),
     }

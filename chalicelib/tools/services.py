@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.http_out import HttpOut, OutResponse
+from chalicelib.core.http_out import HttpOut
 from chalicelib.tools.authorization import Tokens
-
-
-class Http(Protocol):
-    """The outbound client as one app uses it; see `core.http_out.HttpOut.request`."""
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        timeout_s: float | None = None,
-        retries: int = 0,
-    ) -> OutResponse: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +22,7 @@ class Services:
     http: HttpOut
     tokens: Tokens
 
-    def http_of(self, app_id: int) -> Http:
+    def http_of(self, app_id: int) -> HttpOut:
         """Return the outbound client for calls on behalf of an app."""
         return self.http
 

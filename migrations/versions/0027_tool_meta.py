@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("is_deleted", sa.BigInteger(), nullable=False),
         sa.Column("transport", sa.String(32), nullable=True),
         sa.Column("protocol_version", sa.String(32), nullable=True),
+        sa.Column("server_info", schema.MEDIUM_TEXT, nullable=True),
         sa.Column("created_by", sa.BigInteger(), nullable=True),
         sa.Column("created_at", schema.UTC_DATETIME, nullable=False),
         sa.Column("updated_at", schema.UTC_DATETIME, nullable=False),

@@ -176,7 +176,12 @@ class _Attempt:
             return self._http.failure
         if problem is not None:
             return translate(problem, self._http.status, self._http.explained)
-        if self._kind == "sse" and not self.is_connected and self._http.answered and self._endpoint.left() > 0:
+        if (
+            self._kind == "sse"
+            and not self.is_connected
+            and self._http.answered
+            and self._endpoint.left() > 0
+        ):
             return not_mcp()
         return late()
 

@@ -100,7 +100,9 @@ def _rpc_error(error: MCPError, refused: UpstreamFailed | None) -> HotplugError:
         )
     extensions |= {"rpcCode": error.code, "rpcMessage": error.message[:MAX_QUOTED]}
     return UpstreamFailed(
-        f"The MCP server answered with JSON-RPC error {error.code}.", code="mcp.rpc_error", extensions=extensions
+        f"The MCP server answered with JSON-RPC error {error.code}.",
+        code="mcp.rpc_error",
+        extensions=extensions,
     )
 
 

@@ -244,7 +244,9 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         if refused is None:
             self.answered = True
             if self._kind == "sse" and request.method == "GET" and not _is_event_stream(answer):
-                raise UpstreamFailed("The server answered without an event stream.", code="mcp.protocol_error")
+                raise UpstreamFailed(
+                    "The server answered without an event stream.", code="mcp.protocol_error"
+                )
         elif self._kind == "sse" or answer.status in _HAS_FAILED_FOR_GOOD:
             raise refused
 

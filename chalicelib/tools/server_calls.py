@@ -1,0 +1,123 @@
+"""Speaking with registered MCP servers: with the caller's credentials, through the outbound client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chalicelib.core.app_box import box_of
+from chalicelib.core.caller import Caller
+from chalicelib.tools import credentials
+from chalicelib.tools.authorization import authorize_server
+from chalicelib.tools.credentials import Credential
+from chalicelib.tools.execution_log import Call
+from chalicelib.tools.mcp_client import client
+from chalicelib.tools.mcp_client.dialect import ToolListing
+from chalicelib.tools.models import DEF_VER
+from chalicelib.tools.running import Subject, recorded
+from chalicelib.tools.servers import Server
+from chalicelib.tools.services import Services
+
+# Registering waits for the listing, and the gateway ends a request after 29 s.
+ASK_TIMEOUT_S = 20.0
+DEFAULT_TIMEOUT_MS = 20_000
+MAX_TIMEOUT_MS = 25_000
+
+
+def ask(
+    services: Services, caller: Caller, server_id: str, url: str, given: Sequence[Credential] = ()
+) -> ToolListing:
+    """Return who answers at a URL, and all its tools. Not inside a unit of work.
+
+    Parameters
+    ----------
+    given
+        Credentials that are about to be stored; they count before those that are.
+
+    Raises
+    ------
+    errors.HotplugError
+        Those of `mcp_client.client`, and of asking for a token.
+    """
+    headers = _headers(services, caller, server_id, url, given)
+    http = services.http_of(caller.app_id)
+    return client.list_tools(http, url, headers, timeout_s=ASK_TIMEOUT_S)
+
+
+def call(
+    services: Services,
+    caller: Caller,
+    server: Server,
+    name: str,
+    arguments: Mapping[str, Any],
+    timeout_ms: int,
+) -> tuple[dict[str, Any], Call]:
+    """Call a tool of a server; return its CallToolResult as it came, and what is to be stored of the call.
+
+    Raises
+    ------
+    errors.HotplugError
+        Those of `mcp_client.client`, with `executionId`, after the call was stored.
+    """
+
+    def work() -> dict[str, Any]:
+        headers = _headers(services, caller, server.server_id, server.url, ())
+        return client.call_tool(
+            services.http_of(caller.app_id),
+            server.url,
+            headers,
+            name,
+            arguments,
+            timeout_s=timeout_ms / 1000,
+            dialect=server.dialect,
+        )
+
+    return recorded(
+        services,
+        caller,
+        Subject(server.server_id, DEF_VER, name),
+        work,
+        lambda _: None,
+        lambda result: "mcp.tool_error" if result.get("isError") is True else None,
+    )
+
+
+def _headers(
+    services: Services, caller: Caller, server_id: str, url: str, given: Sequence[Credential]
+) -> dict[str, str]:
+    stored = credentials.stored(services.cache, caller, server_id) | {one.scheme: one for one in given}
+    values = {
+        one.scheme: (one.kind, value)
+        for one in stored.values()
+        if (value := credentials.reveal(services.database, services.cache, caller, server_id, one, url))
+    }
+    send = services.http_of(caller.app_id).request
+    authorization = authorize_server(values, services.tokens, (str(caller.app_id), server_id), send)
+    return {one.name: one.value for one in authorization.additions}
+
+
+def seal(
+    services: Services,
+    caller: Caller,
+    server_id: str,
+    url: str,
+    values: Mapping[str, Any],
+    pointer: str = "/credentials",
+) -> list[Credential]:
+    """Return credentials for a server as they will be stored. Not inside a unit of work.
+
+    Parameters
+    ----------
+    pointer
+        Where they stood in the request.
+
+    Raises
+    ------
+    errors.Invalid, errors.Unavailable
+    """
+    credentials.check_values(credentials.SERVER_SCHEMES, values, pointer)
+    if not values:
+        return []
+    box = box_of(services.database, services.cache, caller.app_id)()
+    origins = [credentials.origin_of(url)]
+    return credentials.seal(box, server_id, credentials.SERVER_SCHEMES, values, origins)
