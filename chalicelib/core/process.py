@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from chalicelib.core.database import DatabaseService
@@ -12,6 +13,9 @@ from chalicelib.core.hotcache import HotCache
 from chalicelib.core.instances import Heartbeat
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.settings import settings
+
+if TYPE_CHECKING:
+    from chalicelib.core.http_out import HttpOut
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
 INSTANCE_ID = uuid4().hex
@@ -37,6 +41,14 @@ def rate_limit() -> RateLimit:
 
 
 @lru_cache(maxsize=1)
+def http() -> HttpOut:
+    """Return this process's outbound client; its import is for those that call out."""
+    from chalicelib.core.http_out import HttpOut
+
+    return HttpOut.from_environment(os.environ)
+
+
+@lru_cache(maxsize=1)
 def heartbeat() -> Heartbeat:
     """Return the writer of this process's instance rows."""
     return Heartbeat(database())
@@ -47,5 +59,5 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, heartbeat, settings):
+    for made in (database, cache, rate_limit, http, heartbeat, settings):
         made.cache_clear()

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -33,7 +33,10 @@ from chalicelib.tools.models import SHARED, ToolCredential, ToolDocument, ToolMe
 # A document may name any number of schemes; nobody holds credentials for more.
 MOST_CREDENTIALS = 20
 SCHEME_PATTERN = "^[A-Za-z0-9._-]{1,64}$"
-API_KEY, BASIC, BEARER, OAUTH2 = "apiKey", "http_basic", "http_bearer", "oauth2_client_credentials"
+API_KEY: Final = "apiKey"
+BASIC: Final = "http_basic"
+BEARER: Final = "http_bearer"
+OAUTH2: Final = "oauth2_client_credentials"
 SERVER_API_KEY, SERVER_OAUTH2 = "server_apiKey", "server_oauth2"
 # An MCP server declares no schemes: these are its, by name.
 SERVER_SCHEMES = {"bearer": BEARER, "basic": BASIC, "apiKey": SERVER_API_KEY, "oauth2": SERVER_OAUTH2}

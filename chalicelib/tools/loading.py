@@ -13,7 +13,7 @@ from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.tools import catalog
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.models import ToolSchema
-from chalicelib.tools.openapi.index import Document
+from chalicelib.tools.openapi.compile import Document, compile_operation, compile_operations
 
 # Of the plans of one version, each about as heavy as what its operation reaches of the document.
 KEPT_PLANS = 64
@@ -54,15 +54,15 @@ class LoadedVersion:
 
 def plan_of(document: Document, operation_id: str) -> CallPlan:
     """Return the plan of an operation of any document; see `LoadedVersion.plan`."""
-    known = [one.operation_id for one in document.operations]
-    if operation_id not in known:
+    if operation_id not in document:
+        known = [one.operation_id for one in compile_operations(document)]
         shown = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
         raise Invalid(
             "The tool has no such operation.",
             code="tool.unknown_operation",
             errors=[Violation("/operationId", "tool.unknown_operation", f"is none of {shown}"[:2000])],
         )
-    return CallPlan(document.operation(operation_id))
+    return CallPlan(compile_operation(document, operation_id))
 
 
 def load(cache: HotCache, caller: Caller, tool_id: str, version: str | None) -> LoadedVersion:

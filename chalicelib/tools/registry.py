@@ -140,7 +140,7 @@ def _add_row(
 
 def _fill(document: ToolDocument, draft: DocumentDraft) -> None:
     document.operations, document.security_schemes = draft.operations, draft.security_schemes
-    document.checksum, document.size = draft.checksum, draft.size
+    document.origins, document.checksum, document.size = draft.origins, draft.checksum, draft.size
 
 
 def change(

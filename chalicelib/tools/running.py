@@ -102,7 +102,7 @@ def debug(
     """
     read = drafts.read_checked(document)
     credentials.check_values(
-        {scheme.name: scheme.kind for scheme in read.security_schemes}, given, "/credentials"
+        {scheme.name: scheme.kind for scheme in drafts.schemes_of(read)}, given, "/credentials"
     )
     plan = plan_of(read, operation_id)
     # No token outlives the call: nobody could say whose it is.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import lru_cache
 
 from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
@@ -27,14 +25,9 @@ class Services:
         return self.http
 
 
-@lru_cache(maxsize=1)
-def _http() -> HttpOut:
-    return HttpOut.from_environment(os.environ)
-
-
 _TOKENS = Tokens()
 
 
 def tool_services() -> Services:
     """Return the services of this process; what `process.forget` forgets is forgotten here too."""
-    return Services(process.database(), process.cache(), _http(), _TOKENS)
+    return Services(process.database(), process.cache(), process.http(), _TOKENS)
