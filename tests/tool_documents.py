@@ -17,7 +17,11 @@ def document(server: str = "https://api.example", **operations: dict[str, Any]) 
                 "summary": "One pet",
                 "parameters": [
                     {"name": "petId", "in": "path", "required": True, "schema": {"type": "integer"}},
-                    {"name": "fields", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+                    {
+                        "name": "fields",
+                        "in": "query",
+                        "schema": {"type": "array", "items": {"type": "string"}},
+                    },
                 ],
                 "responses": {"200": {"description": "ok", **json_of({"$ref": "#/components/schemas/Pet"})}},
             }
@@ -25,7 +29,11 @@ def document(server: str = "https://api.example", **operations: dict[str, Any]) 
     }
     for operation_id, operation in operations.items():
         method, path = operation.pop("at")
-        described = {"operationId": operation_id, "responses": {"default": {"description": "any"}}, **operation}
+        described = {
+            "operationId": operation_id,
+            "responses": {"default": {"description": "any"}},
+            **operation,
+        }
         paths.setdefault(path, {})[method] = described
     return {
         "openapi": "3.1.0",

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from chalicelib.core.http_out import MAX_REQUEST_BYTES
+from chalicelib.core.http_request import MAX_REQUEST_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding.text import encode, encode_reserved, scalar_text
 from chalicelib.tools.openapi.operation import Style

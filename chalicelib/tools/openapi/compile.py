@@ -63,6 +63,9 @@ class Document:
         """Bytes of memory, about; it grows with the schemas that compiled operations refer to."""
         return self._weight + self.converter.weight
 
+    def __contains__(self, operation_id: object) -> bool:
+        return operation_id in self._entries
+
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 

@@ -37,6 +37,12 @@ def compile_security(
     return tuple(requirements)
 
 
+def described_schemes(document: dict[str, Any], server: str) -> tuple[SecurityScheme, ...]:
+    """Return every scheme that a document describes, asked for or not; `server` as for `compile_security`."""
+    described = members(members(document.get("components")).get("securitySchemes"))
+    return tuple(_scheme(document, name, value, server) for name, value in described.items())
+
+
 def _scheme(document: dict[str, Any], name: str, value: Any, server: str) -> SecurityScheme:
     try:
         value = members(resolve(document, f"/components/securitySchemes/{name}", value)[1])
