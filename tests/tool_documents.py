@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 
@@ -40,7 +41,7 @@ def document(server: str = "https://api.example", **operations: dict[str, Any]) 
         "info": {"title": "Pets", "version": "1"},
         "servers": [{"url": server}],
         "paths": paths,
-        "components": {"schemas": {"Pet": PET}},
+        "components": {"schemas": {"Pet": deepcopy(PET)}},
     }
 
 

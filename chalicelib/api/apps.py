@@ -206,10 +206,14 @@ def patch_app(request: Request) -> Answer:
     if_match="honoured",
 )
 def delete_app(request: Request) -> Answer:
-    from chalicelib.plugins.ownership import owned_by_app
+    from chalicelib.plugins import ownership as plugins
+    from chalicelib.tools import ownership as tools
+
+    def owned(session: Any, app_id: int) -> list[str]:
+        return [*plugins.owned_by_app(session, app_id), *tools.owned_by_app(session, app_id)]
 
     def work(session: Any) -> Answer:
-        service.delete_app(session, request.caller, request.path["aliasId"], request.if_match, owned_by_app)
+        service.delete_app(session, request.caller, request.path["aliasId"], request.if_match, owned)
         return Answer(status=204)
 
     return request.write(work)
