@@ -62,7 +62,7 @@ class ToolAnswer:
             "body": self.checked.body,
             "durationMs": self.duration_ms,
             "violations": [one.as_dict() for one in self.checked.violations],
-            "repaired": list(self.checked.repaired),
+            "repaired": [f"/body{pointer}" for pointer in self.checked.repaired],
         }
 
 

@@ -42,7 +42,7 @@ SERVER_API_KEY, SERVER_OAUTH2 = "server_apiKey", "server_oauth2"
 SERVER_SCHEMES = {"bearer": BEARER, "basic": BASIC, "apiKey": SERVER_API_KEY, "oauth2": SERVER_OAUTH2}
 
 # A header carries visible ASCII; a control character in one would begin a header of the caller's own making.
-_VALUE = {"type": "string", "pattern": "^[!-~]([ -~]{0,8190}[!-~])?$"}
+_VALUE = {"type": "string", "maxLength": 8192, "pattern": "^[!-~]([ -~]*[!-~])?$"}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SCOPES = {
     "type": "array",
@@ -66,7 +66,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     API_KEY: _shape({"value": _VALUE}),
     # RFC 7617: a colon ends the user's name.
     BASIC: _shape({"username": {**_TEXT, "pattern": "^[^:]*$"}, "password": {**_TEXT, "minLength": 0}}),
-    BEARER: _shape({"token": {"type": "string", "pattern": "^[A-Za-z0-9._~+/-]{1,8192}=*$"}}),
+    BEARER: _shape({"token": {"type": "string", "maxLength": 8192, "pattern": "^[A-Za-z0-9._~+/-]+=*$"}}),
     OAUTH2: _shape(_CLIENT, ("scopes",)),
     SERVER_API_KEY: _shape(
         {"header": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"}, "value": _VALUE}

@@ -1,0 +1,487 @@
+"""Calling tools over the API, at a real HTTP server on loopback that keeps every byte it is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from chalicelib.core import process
+from chalicelib.tools.models import ToolExecution
+from tests.http import Client, Deployment, Response, deployed
+from tests.internet import Answer, Server, header_of
+from tests.tool_documents import document, json_of
+
+TOOLS = "/api/v1/tools"
+
+
+def reply(value: Any, status: int = 200, **headers: str) -> bytes:
+    """Return the bytes of a JSON answer."""
+    body = json.dumps(value).encode()
+    extra = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
+    head = (
+        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+PET = reply({"id": 7, "name": "Tom"})
+
+
+@dataclass
+class World:
+    """A deployment that may call one server of this machine."""
+
+    deployment: Deployment
+    client: Client
+    port: int
+    answers: list[Answer]
+    server: Server
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client_of(self, app: str, role: str = "publisher") -> Client:
+        return Client(self.deployment.client.app, self.deployment.credential(app, role))
+
+    def register(self, tool: dict[str, Any], client: Client | None = None, **body: Any) -> str:
+        made = (client or self.client).post(TOOLS, {"name": "Pets", "openapi": tool, **body})
+        assert made.status == 201, made.body
+        return str(made.json["toolId"])
+
+    def run(
+        self, tool: str, operation: str = "getPet", client: Client | None = None, **body: Any
+    ) -> Response:
+        return (client or self.client).post(f"{TOOLS}/{tool}/run", {"operationId": operation, **body})
+
+    def rows(self) -> list[ToolExecution]:
+        with process.database().reads() as session:
+            return list(session.scalars(select(ToolExecution).order_by(ToolExecution.id)))
+
+
+Serve = Callable[..., World]
+
+
+@pytest.fixture
+def serve(database_url: str, tmp_path: Path) -> Iterator[Serve]:
+    """Return what starts a world whose server gives these answers, the last one for ever."""
+    with_server: list[Server] = []
+    contexts: list[Any] = []
+
+    def start(*answers: Answer) -> World:
+        server = Server(*(answers or (PET,)))
+        with_server.append(server)
+        key_file = tmp_path / "key"
+        key_file.write_bytes(bytes(range(32)))
+        context = deployed(
+            database_url,
+            HOTPLUG_PRIVATE_ENDPOINTS=f"127.0.0.1:{server.port}",
+            HOTPLUG_KEY_FILE=str(key_file),
+        )
+        contexts.append(context)
+        deployment = context.__enter__()
+        client = Client(deployment.client.app, deployment.credential("acme", "admin"))
+        return World(deployment, client, server.port, list(answers), server)
+
+    yield start
+    for context in contexts:
+        context.__exit__(None, None, None)
+    for server in with_server:
+        server.close()
+
+
+def test_an_operation_is_called_and_its_answer_checked(serve: Serve) -> None:
+    world = serve()
+    tool = world.register(document(world.url))
+    answer = world.run(tool, path={"petId": 7}, query={"fields": ["name", "tag"]})
+    assert answer.status == 200, answer.body
+    found = answer.json
+    assert (found["status"], found["body"], found["version"]) == (200, {"id": 7, "name": "Tom"}, "V1.0")
+    assert found["violations"] == found["repaired"] == []
+    assert found["headers"]["content-type"] == "application/json"
+    [request] = world.server.requests
+    assert (
+        request
+        == (
+            f"GET /pets/7?fields=name&fields=tag HTTP/1.1\r\nHost: 127.0.0.1:{world.port}\r\n"
+            "Accept-Encoding: gzip\r\nConnection: close\r\nUser-Agent: hotplug/0.1.0\r\n"
+            "Accept: application/json\r\n\r\n"
+        ).encode()
+    )
+    [row] = world.rows()
+    assert (row.execution_id, row.tool_id, row.version) == (found["executionId"], tool, "V1.0")
+    assert (row.operation, row.outcome, row.error_code, row.status) == ("getPet", "success", None, 200)
+    listed = world.client.get(f"{TOOLS}/{tool}/executions").json["items"]
+    assert [one["executionId"] for one in listed] == [found["executionId"]]
+
+
+def test_bad_arguments_are_all_named_and_nothing_is_sent(serve: Serve) -> None:
+    world = serve()
+    tool = world.register(document(world.url))
+    refused = world.run(tool, path={"petId": "seven"}, query={"fields": [1], "other": 2}, body={})
+    assert (refused.status, refused.json["code"]) == (422, "tool.invalid_arguments")
+    assert {one["pointer"] for one in refused.json["errors"]} >= {
+        "/path/petId", "/query/fields/0", "/query/other", "/body",
+    }  # fmt: skip
+    assert world.server.connections == 0
+    assert world.rows() == []
+    unknown = world.run(tool, "nope")
+    assert (unknown.status, unknown.json["errors"][0]["message"]) == (422, "is none of getPet")
+
+
+@pytest.mark.parametrize("status", [300, 304, 400, 404, 418, 500])
+def test_what_is_not_2xx_is_502_with_what_was_answered(serve: Serve, status: int) -> None:
+    world = serve(reply({"why": "no"}, status, X_Why="because"))
+    tool = world.register(document(world.url))
+    failed = world.run(tool, path={"petId": 1})
+    assert (failed.status, failed.json["code"]) == (502, "tool.upstream_error")
+    upstream = failed.json["upstream"]
+    assert (upstream["status"], upstream["headers"]["x-why"]) == (status, "because")
+    if status != 304:
+        assert upstream["body"] == {"why": "no"}
+    [row] = world.rows()
+    assert (row.outcome, row.error_code, row.status) == ("failed", "tool.upstream_error", status)
+    assert row.execution_id == failed.json["executionId"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
+def test_any_2xx_is_success_by_its_own_schema(serve: Serve, status: int) -> None:
+    world = serve(reply({"n": 1}, status))
+    number = json_of({"type": "object", "properties": {"n": {"const": status}}})
+    responses = {str(status): {"description": "x", **number}, "2XX": {"description": "y"}}
+    tool = world.register(document(world.url, op={"at": ("get", "/x"), "responses": responses}))
+    refused = world.run(tool, "op")
+    assert (refused.status, refused.json["code"]) == (502, "tool.invalid_answer")
+    assert [(one["pointer"], one["rule"]) for one in refused.json["errors"]] == [("/body/n", "schema.const")]
+    shown = world.run(tool, "op", options={"strict": False})
+    assert (shown.status, shown.json["status"], shown.json["body"]) == (200, status, {"n": 1})
+    assert [one["rule"] for one in shown.json["violations"]] == ["schema.const"]
+
+
+def test_nulls_are_repaired_on_demand(serve: Serve) -> None:
+    world = serve(reply({"id": None, "name": None, "tag": None}))
+    tool = world.register(document(world.url))
+    assert world.run(tool, path={"petId": 1}).json["code"] == "tool.invalid_answer"
+    repaired = world.run(tool, path={"petId": 1}, options={"repairNulls": True}).json
+    assert repaired["body"] == {"id": 0, "name": "", "tag": ""}
+    assert sorted(repaired["repaired"]) == ["/body/id", "/body/name", "/body/tag"]
+
+
+def test_a_named_version_is_called(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    tool = world.register(document(world.url))
+    new = document(world.url + "/v2", ping={"at": ("get", "/ping")})
+    assert world.client.post(f"{TOOLS}/{tool}/versions", {"version": "V2", "openapi": new}).status == 201
+    assert world.run(tool, "ping").json["version"] == "V2"
+    assert world.run(tool, "ping", version="V1.0").json["code"] == "tool.unknown_operation"
+    assert world.run(tool, "ping", version="V3").status == 404
+    # WHEN it is deleted THEN the next call is made by what is the newest now
+    world.client.delete(f"{TOOLS}/{tool}/versions/V2")
+    assert world.run(tool, "ping").json["code"] == "tool.unknown_operation"
+    assert len(world.server.requests) == 1
+
+
+def test_a_second_run_parses_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chalicelib.tools import loading
+
+    world = serve()
+    tool = world.register(document(world.url))
+    parsed: list[int] = []
+    whole = json.loads
+
+    def spy(text: Any, **options: Any) -> Any:
+        parsed.append(len(text))
+        return whole(text, **options)
+
+    compiled: list[str] = []
+    compile_whole = loading.compile_operation
+
+    def compile_spy(found: Any, operation_id: str) -> Any:
+        compiled.append(operation_id)
+        return compile_whole(found, operation_id)
+
+    monkeypatch.setattr(loading.json, "loads", spy)
+    monkeypatch.setattr(loading, "compile_operation", compile_spy)
+    size = len(json.dumps(document(world.url), separators=(",", ":")))
+    for _ in range(3):
+        assert world.run(tool, path={"petId": 1}).status == 200
+    assert parsed.count(size) == 1, "the document is parsed by the first run alone"
+    assert compiled == ["getPet"]
+
+
+# -- debugging -----------------------------------------------------------------------------------------------------
+
+
+def test_debug_calls_and_stores_nothing(serve: Serve) -> None:
+    world = serve()
+    found = world.client.post(
+        f"{TOOLS}/debug", {"openapi": document(world.url), "operationId": "getPet", "path": {"petId": 7}}
+    )
+    assert (found.status, found.json["body"]) == (200, {"id": 7, "name": "Tom"})
+    assert world.client.get(TOOLS).json["items"] == []
+    assert world.rows() == []
+
+
+def test_debug_refuses_a_bad_document(serve: Serve) -> None:
+    world = serve()
+    refused = world.client.post(f"{TOOLS}/debug", {"openapi": {"openapi": "3.1.0"}, "operationId": "x"})
+    assert (refused.status, refused.json["code"]) == (422, "tool.invalid_document")
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------
+
+SCHEMES = {
+    "inHeader": {"type": "apiKey", "in": "header", "name": "X-Key"},
+    "inQuery": {"type": "apiKey", "in": "query", "name": "key"},
+    "inCookie": {"type": "apiKey", "in": "cookie", "name": "session"},
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "oauth": {
+        "type": "oauth2",
+        "flows": {"clientCredentials": {"tokenUrl": "/token", "scopes": {"read": "r", "write": "w"}}},
+    },
+}
+VALUES: dict[str, Any] = {
+    "inHeader": {"value": "k-1"},
+    "inQuery": {"value": "k 2&x=/"},
+    "inCookie": {"value": "k3"},
+    "basic": {"username": "ann", "password": "pä:ss"},
+    "bearer": {"token": "abc.def"},
+    "oauth": {"clientId": "id:1", "clientSecret": "s/1"},
+}
+
+
+def secured(url: str, *security: dict[str, list[str]]) -> dict[str, Any]:
+    """Return a document whose operation `op` asks for these alternatives."""
+    found = document(url, op={"at": ("get", "/op"), "security": list(security)})
+    found["components"]["securitySchemes"] = SCHEMES
+    return found
+
+
+@pytest.mark.parametrize(
+    ("scheme", "line", "header"),
+    [
+        ("inHeader", b"GET /op HTTP/1.1", ("X-Key", "k-1")),
+        ("inQuery", b"GET /op?key=k%202%26x%3D%2F HTTP/1.1", ("X-Key", None)),
+        ("inCookie", b"GET /op HTTP/1.1", ("Cookie", "session=k3")),
+        ("basic", b"GET /op HTTP/1.1", ("Authorization", "Basic YW5uOnDDpDpzcw==")),
+        ("bearer", b"GET /op HTTP/1.1", ("Authorization", "Bearer abc.def")),
+    ],
+)
+def test_every_scheme_on_the_wire(
+    serve: Serve, scheme: str, line: bytes, header: tuple[str, str | None]
+) -> None:
+    world = serve(reply("ok"))
+    tool = world.register(secured(world.url, {scheme: []}))
+    missing = world.run(tool, "op")
+    assert (missing.status, missing.json["code"]) == (409, "tool.credentials_missing")
+    assert missing.json["needs"] == [[scheme]]
+    assert world.server.connections == 0
+    stored = world.client.put(f"{TOOLS}/{tool}/credentials", {scheme: VALUES[scheme]})
+    assert stored.status == 200
+    assert [one["scheme"] for one in stored.json["items"]] == [scheme]
+    assert world.run(tool, "op").status == 200
+    [request] = world.server.requests
+    assert request.split(b"\r\n")[0] == line
+    assert header_of(request, header[0]) == header[1]
+    # AND nothing of it is ever shown or kept in the clear
+    for text in [str(value) for value in VALUES[scheme].values()]:
+        assert text not in world.client.get(f"{TOOLS}/{tool}/credentials").body
+
+
+TOKEN = reply({"access_token": "t-1", "token_type": "Bearer", "expires_in": 3600})
+
+
+def test_a_token_is_asked_for_once_and_kept(serve: Serve) -> None:
+    world = serve(TOKEN, reply("ok"))
+    tool = world.register(secured(world.url, {"oauth": ["read", "write"]}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
+    assert [world.run(tool, "op").status for _ in range(3)] == [200, 200, 200]
+    asked, *calls = world.server.requests
+    assert asked.startswith(b"POST /token HTTP/1.1\r\n")
+    assert header_of(asked, "Authorization") == "Basic aWQlM0ExOnMlMkYx"
+    assert asked.endswith(b"\r\n\r\ngrant_type=client_credentials&scope=read+write")
+    assert [header_of(call, "Authorization") for call in calls] == ["Bearer t-1"] * 3
+
+
+def test_a_token_that_is_refused_is_asked_for_again(serve: Serve) -> None:
+    second = reply({"access_token": "t-2", "token_type": "bearer"})
+    world = serve(TOKEN, reply("ok"), reply("expired", 401), second, reply("ok"))
+    tool = world.register(secured(world.url, {"oauth": []}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
+    assert [world.run(tool, "op").status for _ in range(2)] == [200, 200]
+    used = [header_of(one, "Authorization") for one in world.server.requests if one.startswith(b"GET")]
+    assert used == ["Bearer t-1", "Bearer t-1", "Bearer t-2"]
+
+
+def test_a_fresh_token_that_is_refused_is_the_answer(serve: Serve) -> None:
+    world = serve(TOKEN, reply("no", 401))
+    tool = world.register(secured(world.url, {"oauth": []}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
+    failed = world.run(tool, "op")
+    assert failed.json["upstream"]["status"] == 401
+    assert len(world.server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (reply({"error": "invalid_client", "client_secret": "s/1"}, 401), "tool.token_refused"),
+        (reply({"access_token": "t", "token_type": "mac"}), "tool.token_invalid"),
+        (reply({"access_token": "a\r\nX: y"}), "tool.token_invalid"),
+        (reply({"access_token": ""}), "tool.token_invalid"),
+        (reply({"access_token": 7}), "tool.token_invalid"),
+        (reply(["t"]), "tool.token_invalid"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<x>", "tool.token_invalid"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000, "tool.token_invalid"),
+    ],
+)
+def test_a_token_that_cannot_be_had(serve: Serve, answer: bytes, code: str) -> None:
+    world = serve(answer)
+    tool = world.register(secured(world.url, {"oauth": []}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
+    failed = world.run(tool, "op")
+    assert (failed.status, failed.json["code"]) == (502, code)
+    assert "s/1" not in failed.body
+
+
+def test_all_schemes_of_an_alternative_and_the_first_that_can_be_satisfied(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    both = {"inHeader": [], "inQuery": []}
+    tool = world.register(secured(world.url, both, {"bearer": []}))
+    world.client.put(
+        f"{TOOLS}/{tool}/credentials", {"bearer": VALUES["bearer"], "inHeader": VALUES["inHeader"]}
+    )
+    assert world.run(tool, "op").status == 200
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"inQuery": VALUES["inQuery"]})
+    assert world.run(tool, "op").status == 200
+    first, second = world.server.requests
+    assert (header_of(first, "X-Key"), header_of(first, "Authorization")) == (None, "Bearer abc.def")
+    assert (header_of(second, "X-Key"), header_of(second, "Authorization")) == ("k-1", None)
+    assert b"?key=" in second
+
+
+def test_an_empty_alternative_needs_nothing(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    tool = world.register(secured(world.url, {"bearer": []}, {}))
+    assert world.run(tool, "op").status == 200
+
+
+@pytest.mark.parametrize(
+    ("values", "pointer", "rule"),
+    [
+        ({"nope": {"value": "x"}}, "/nope", "tool.unknown_scheme"),
+        ({"inHeader": {"token": "x"}}, "/inHeader", "schema.required"),
+        ({"inHeader": {"value": "a\r\nX: y"}}, "/inHeader/value", "schema.pattern"),
+        ({"bearer": {"token": "a b"}}, "/bearer/token", "schema.pattern"),
+        ({"basic": {"username": "a:b", "password": "x"}}, "/basic/username", "schema.pattern"),
+        ({"oauth": {"clientId": "x"}}, "/oauth", "schema.required"),
+        ({"oauth": {**VALUES["oauth"], "scopes": ["a b"]}}, "/oauth/scopes/0", "schema.pattern"),
+    ],
+)
+def test_credentials_have_their_schemes_form(serve: Serve, values: Any, pointer: str, rule: str) -> None:
+    world = serve()
+    tool = world.register(secured(world.url, {"oauth": []}))
+    refused = world.client.put(f"{TOOLS}/{tool}/credentials", values)
+    assert (refused.status, refused.json["code"]) == (422, "tool.invalid_credentials")
+    assert (pointer, rule) in {(one["pointer"], one["rule"]) for one in refused.json["errors"]}
+    assert world.client.get(f"{TOOLS}/{tool}/credentials").json["items"] == []
+
+
+def test_a_shared_tool_is_called_with_the_callers_credentials(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    tool = world.register(secured(world.url, {"bearer": []}), shared=True)
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"bearer": {"token": "owner"}})
+    other = world.client_of("other")
+    assert world.run(tool, "op", other).json["code"] == "tool.credentials_missing"
+    other.put(f"{TOOLS}/{tool}/credentials", {"bearer": {"token": "other"}})
+    assert world.run(tool, "op", other).status == 200
+    assert header_of(world.server.requests[0], "Authorization") == "Bearer other"
+    assert other.delete(f"{TOOLS}/{tool}/credentials/bearer").status == 204
+    assert other.delete(f"{TOOLS}/{tool}/credentials/bearer").status == 404
+    assert world.run(tool, "op", other).json["code"] == "tool.credentials_missing"
+    assert world.run(tool, "op").status == 200
+
+
+@pytest.mark.parametrize("moved", ["servers", "tokenUrl"])
+def test_a_tool_that_moves_takes_no_credential_along(serve: Serve, moved: str) -> None:
+    """An owner who points a shared tool at a host of his own must not collect what others keep for the first one."""
+    world = serve(TOKEN, reply("ok"))
+    thief = Server(reply("thanks"))
+    try:
+        with_thief = f"127.0.0.1:{world.port},127.0.0.1:{thief.port}"
+        from tests.http import settings
+
+        with settings(HOTPLUG_PRIVATE_ENDPOINTS=with_thief):
+            first = secured(world.url, {"oauth": []}, {"bearer": []})
+            tool = world.register(first, shared=True)
+            victim = world.client_of("victim")
+            victim.put(f"{TOOLS}/{tool}/credentials", {"bearer": VALUES["bearer"], "oauth": VALUES["oauth"]})
+            there = f"http://127.0.0.1:{thief.port}"
+            second = secured(there if moved == "servers" else world.url, {"oauth": []})
+            if moved == "tokenUrl":
+                flow = second["components"]["securitySchemes"]["oauth"]["flows"]["clientCredentials"]
+                second["components"] = {
+                    **second["components"],
+                    "securitySchemes": {
+                        "oauth": {
+                            "type": "oauth2",
+                            "flows": {"clientCredentials": {**flow, "tokenUrl": there}},
+                        }
+                    },
+                }
+            tag = {"If-Match": "*"}
+            assert (
+                world.client.patch(f"{TOOLS}/{tool}/versions/V1.0", {"openapi": second}, headers=tag).status
+                == 200
+            )
+            refused = world.run(tool, "op", victim)
+            assert (refused.status, refused.json["code"]) == (409, "tool.credentials_missing")
+            assert thief.connections == 0
+    finally:
+        thief.close()
+
+
+def test_a_deleted_tool_leaves_no_credential(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    tool = world.register(secured(world.url, {"bearer": []}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"bearer": VALUES["bearer"]})
+    world.client.delete(f"{TOOLS}/{tool}")
+    world.client.post(f"{TOOLS}/{tool}/versions/V1.0/restore")
+    assert world.client.get(f"{TOOLS}/{tool}/credentials").json["items"] == []
+    assert world.run(tool, "op").json["code"] == "tool.credentials_missing"
+
+
+def test_debug_takes_credentials_along(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    body = {"openapi": secured(world.url, {"bearer": []}), "operationId": "op"}
+    assert world.client.post(f"{TOOLS}/debug", body).json["code"] == "tool.credentials_missing"
+    given = {**body, "credentials": {"bearer": VALUES["bearer"]}}
+    assert world.client.post(f"{TOOLS}/debug", given).status == 200
+    assert header_of(world.server.requests[0], "Authorization") == "Bearer abc.def"
+    bad = {**body, "credentials": {"bearer": {"token": ""}}}
+    assert (
+        world.client.post(f"{TOOLS}/debug", bad).json["errors"][0]["pointer"] == "/credentials/bearer/token"
+    )
+
+
+# -- once ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_idempotency_key_calls_once(serve: Serve) -> None:
+    world = serve(reply("ok"))
+    post = {"at": ("post", "/op")}
+    tool = world.register(document(world.url, op=post))
+    key = {"Idempotency-Key": "k1"}
+    first, second = (
+        world.client.post(f"{TOOLS}/{tool}/run", {"operationId": "op"}, headers=key) for _ in range(2)
+    )
+    assert first.status == second.status == 200
+    assert (second.headers["idempotency-replayed"], second.json) == ("true", first.json)
+    assert len(world.server.requests) == 1
