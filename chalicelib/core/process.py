@@ -7,6 +7,9 @@ import os
 from functools import lru_cache
 from uuid import uuid4
 
+from chalicelib.core.breaker import Breaker
+from chalicelib.core.circuit import Policy
+from chalicelib.core.circuit_record import StoredCircuits
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.instances import Heartbeat
@@ -37,6 +40,13 @@ def rate_limit() -> RateLimit:
 
 
 @lru_cache(maxsize=1)
+def breaker() -> Breaker:
+    """Return the circuit breaker of this process's calls to tools, MCP servers and whatever else apps name."""
+    policy = Policy(settings().breaker_failures, settings().breaker_cool_down_s)
+    return Breaker(StoredCircuits(database(), cache()), INSTANCE_ID, policy)
+
+
+@lru_cache(maxsize=1)
 def heartbeat() -> Heartbeat:
     """Return the writer of this process's instance rows."""
     return Heartbeat(database())
@@ -47,5 +57,5 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, heartbeat, settings):
+    for made in (database, cache, rate_limit, breaker, heartbeat, settings):
         made.cache_clear()
