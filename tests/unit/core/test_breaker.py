@@ -181,6 +181,7 @@ def test_a_probe_that_told_nothing_leaves_the_next_one_to_try(world: World) -> N
     world.answer = Forbidden(code="http.forbidden_address")
     assert world.call() == "http.forbidden_address"
     assert world.state is State.OPEN
+    assert counted() == ["breaker.opened", "breaker.half_open"]
     world.answer = Answer()
     assert world.call(world.other) == "200"
     assert world.state is State.CLOSED
