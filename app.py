@@ -67,7 +67,9 @@ def expired_uploads(event: Any) -> dict[str, Any]:
 def hourly(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
-    return schedules.run("prune_log", "prune_instances", "prune_idempotency", "prune_leases")
+    return schedules.run(
+        "prune_log", "prune_instances", "prune_idempotency", "prune_leases", "prune_breakers"
+    )
 
 
 @app.schedule(Rate(1, unit=Rate.DAYS), name="daily")

@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from chalicelib.core import cache_log, leases
+from chalicelib.core import cache_log, circuit_record, leases
 from chalicelib.core.cache_log import CacheChange
+from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService, Unit
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.instances import KEPT, Instance
@@ -21,7 +22,7 @@ from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
 from chalicelib.core.leases import LeaseRow
 from chalicelib.core.steps import declare, step
 
-STEPS = declare("housekeeping", ("prune_log", "delete_rows", "prune_leases", "renew_epoch"))
+STEPS = declare("housekeeping", ("prune_log", "delete_rows", "prune_leases", "prune_breakers", "renew_epoch"))
 HOUR_S, DAY_S = 3600, 86400
 BATCH = 500
 # A plan says how many rows are concerned without counting a table of any size.
@@ -30,6 +31,10 @@ COUNTED = 10_000
 IDEMPOTENCY_MARGIN = timedelta(hours=1)
 # No holder runs that long, so a number that starts again cannot be taken for an old one.
 LEASES_KEPT = timedelta(days=1)
+# Longer than any probe: its outcome must still find the row that it belongs to.
+BREAKERS_KEPT = timedelta(days=1)
+# Each row that goes names its app in the change log; more than `cache_log.MOST_KEYS` apps would drop them all.
+BREAKER_BATCH = cache_log.MOST_KEYS
 
 
 def housekeeping_jobs(database: DatabaseService, now: Clock = utc_now) -> tuple[Job, ...]:
@@ -58,6 +63,12 @@ def housekeeping_jobs(database: DatabaseService, now: Clock = utc_now) -> tuple[
             "Delete leases that ended more than a day ago",
             HOUR_S,
             lambda _: _plan_leases(database, now),
+        ),
+        Job(
+            "prune_breakers",
+            "Forget circuit breakers that did not change for a day",
+            HOUR_S,
+            lambda _: _plan_breakers(database, now),
         ),
         Job(
             "renew_epoch",
@@ -164,6 +175,19 @@ def _plan_leases(database: DatabaseService, now: Clock) -> Plan:
         return database.run(lambda session: leases.prune(session, before)) == leases.PRUNE_BATCH
 
     return Plan((Action("prune_leases", "lease", work, count),) if count else ())
+
+
+def _plan_breakers(database: DatabaseService, now: Clock) -> Plan:
+    before = now() - BREAKERS_KEPT
+    with database.reads() as session:
+        count = count_rows(session, CircuitBreaker.app_id, CircuitBreaker.updated_at < before)
+
+    def work() -> bool:
+        step("housekeeping", "prune_breakers")
+        gone = database.run(lambda session: circuit_record.delete_old(session, before, BREAKER_BATCH))
+        return gone == BREAKER_BATCH
+
+    return Plan((Action("prune_breakers", "circuit_breaker", work, count),) if count else ())
 
 
 def _plan_epoch(database: DatabaseService) -> Plan:

@@ -33,7 +33,7 @@ class StreamClosed(UpstreamFailed):
     """The call was closed on our side, perhaps by another thread, while or before its answer was read."""
 
     def __init__(self) -> None:
-        super().__init__("The call was closed before its answer had ended.", code="http.closed")
+        super().__init__("The call was closed before its answer had ended.", code="http.stream_closed")
 
 
 def dial(address: str, port: int, timeout_s: float) -> socket.socket:
@@ -153,7 +153,7 @@ def exchange(
     Raises
     ------
     errors.UpstreamFailed
-        `http.connect_failed`, `http.tls_failed`, `http.protocol_error`, `http.closed`.
+        `http.connect_failed`, `http.tls_failed`, `http.protocol_error`, `http.stream_closed`.
     errors.UpstreamTimeout
         One of the timeouts passed.
     """

@@ -15,6 +15,7 @@ from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.settings import settings
 
 if TYPE_CHECKING:
+    from chalicelib.core.breaker import Breaker
     from chalicelib.core.http_out import HttpOut
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
@@ -49,6 +50,17 @@ def http() -> HttpOut:
 
 
 @lru_cache(maxsize=1)
+def breaker() -> Breaker:
+    """Return the circuit breaker of this process's calls to tools, MCP servers and whatever else apps name."""
+    from chalicelib.core.breaker import Breaker
+    from chalicelib.core.circuit import Policy
+    from chalicelib.core.circuit_record import StoredCircuits
+
+    policy = Policy(settings().breaker_failures, settings().breaker_cool_down_s)
+    return Breaker(StoredCircuits(database(), cache()), INSTANCE_ID, policy)
+
+
+@lru_cache(maxsize=1)
 def heartbeat() -> Heartbeat:
     """Return the writer of this process's instance rows."""
     return Heartbeat(database())
@@ -59,5 +71,5 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, http, heartbeat, settings):
+    for made in (database, cache, rate_limit, http, breaker, heartbeat, settings):
         made.cache_clear()

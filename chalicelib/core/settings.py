@@ -42,6 +42,9 @@ class Settings:
     max_staleness_ms: int
     rate_per_s: float
     burst: int
+    # Consecutive failures of a host that open its circuit, and seconds in which it then is left alone.
+    breaker_failures: int
+    breaker_cool_down_s: float
     max_plugin_size: int
     load_timeout_s: int
     # How old an object that no row names must be before it is deleted: longer than any function runs.
@@ -98,6 +101,8 @@ class Settings:
             max_staleness_ms=whole("HOTPLUG_MAX_STALENESS_MS", 0, 0, 3_600_000),
             rate_per_s=number("HOTPLUG_RATE", 50, 0.1, 1_000_000),
             burst=whole("HOTPLUG_BURST", 100, 1, 1_000_000),
+            breaker_failures=whole("HOTPLUG_BREAKER_FAILURES", 5, 1, 1000),
+            breaker_cool_down_s=number("HOTPLUG_BREAKER_COOL_DOWN", 30, 0.1, 3600),
             max_plugin_size=int(number("HOTPLUG_MAX_PLUGIN_SIZE", 100, 1, 2048) * ONE_MIB),
             load_timeout_s=whole("HOTPLUG_LOAD_TIMEOUT", 20, 1, LOAD_TIMEOUT_CEILING_S),
             orphan_age_s=whole("HOTPLUG_ORPHAN_AGE", 600, 0, 86_400),

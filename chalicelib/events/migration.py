@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 import chalicelib.apps.models
 import chalicelib.core.audit
 import chalicelib.core.cache_log
+import chalicelib.core.circuit_record
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
@@ -45,6 +46,7 @@ MODEL_MODULES = (
     chalicelib.apps.models,
     chalicelib.core.audit,
     chalicelib.core.cache_log,
+    chalicelib.core.circuit_record,
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
     chalicelib.core.jobs,

@@ -45,6 +45,7 @@ NAMES = {
     "prune_instances",
     "prune_idempotency",
     "prune_leases",
+    "prune_breakers",
     "retain_versions",
     "retain_executions",
     "tombstoned_objects",

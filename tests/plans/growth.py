@@ -12,6 +12,7 @@ from sqlalchemy import insert, text, update
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheChange, CacheVersion
+from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.ids import new_ulid
@@ -37,8 +38,8 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    App, AppCredential, AuditLog, CacheChange, IdempotencyRecord, Instance, Plugin, PluginConfig, PluginDependency,
-    PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
+    App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin, PluginConfig,
+    PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -72,6 +73,7 @@ def fill(database: DatabaseService, busy: int) -> None:
         PluginMetric: _metrics(busy, now),
         AuditLog: _audit(busy),
         CacheChange: ({"scope": "tools", "version": i + 1, "item_key": f"t{i}"} for i in range(ROWS)),
+        CircuitBreaker: _breakers(busy, now),
         IdempotencyRecord: _idempotency(now),
         Instance: _instances(now),
     }
@@ -206,6 +208,15 @@ def _audit(busy: int) -> Rows:
         yield {
             "app_id": _owner(i, busy), "credential_id": 1, "action": actions[i % 5], "request_id": f"r{i}",
             "object_type": ("plugin", "app", "credential", "install")[i % 4], "object_id": plugin_id(i // 5),
+        }  # fmt: skip
+
+
+def _breakers(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        age = timedelta(days=3) if i % OLD_SHARE == 0 else timedelta(minutes=i % 60)
+        yield {
+            "app_id": _owner(i, busy), "host": f"h{i}.example:443", "state": "closed", "revision": 3,
+            "failures": 0, "updated_at": now - age,
         }  # fmt: skip
 
 

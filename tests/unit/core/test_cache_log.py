@@ -28,6 +28,7 @@ BUMPS: dict[str, tuple[str, str] | None] = {
     "audit_log": None,
     "cache_change": None,
     "cache_version": None,
+    "circuit_breaker": ("breakers", "app_id"),
     "idempotency_record": None,
     "instance": None,
     "job_run": None,

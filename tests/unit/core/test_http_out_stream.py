@@ -97,7 +97,7 @@ def test_close_ends_a_read_that_waits_in_another_thread(
         reader.join(5)
         assert not reader.is_alive()
         assert isinstance(found[0], StreamClosed)
-        assert found[0].code == "http.closed"
+        assert found[0].code == "http.stream_closed"
     assert held.client_went.wait(5)
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import socket
+import struct
 import time
 
 import pytest
 
-from chalicelib.core.errors import Forbidden, UpstreamTimeout
-from tests.internet import OK, A, Internet, client
+from chalicelib.core.errors import Forbidden, UpstreamFailed, UpstreamTimeout
+from chalicelib.core.http_out import HttpOut
+from tests.internet import OK, A, Answer, Internet, Server, client
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 
@@ -62,3 +65,100 @@ def test_no_retry_begins_after_the_whole_time(internet: Internet) -> None:
     with pytest.raises(UpstreamTimeout):
         client(internet, total_timeout_s=0.3).request("GET", "http://a.example/", headers={}, retries=5)
     assert server.connections == 1
+
+
+# -- how many calls arrive -----------------------------------------------------------------------------------
+
+IDEMPOTENT, OTHERS = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"), ("POST", "PATCH")
+RETRIES = 2
+
+
+def reset(conn: socket.socket, request: bytes) -> None:
+    """End the connection with a TCP reset."""
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def silence(conn: socket.socket, request: bytes) -> None:
+    """Answer nothing until the client has gone."""
+    conn.recv(1)
+
+
+def status(number: int, headers: str = "") -> bytes:
+    return f"HTTP/1.1 {number} X\r\nContent-Length: 0\r\n{headers}\r\n".encode()
+
+
+# What a server does, and whether an idempotent call is made again.
+KINDS: dict[str, tuple[Answer, bool]] = {
+    "closes": (b"", True),
+    "resets": (reset, True),
+    "silent": (silence, True),
+    "no HTTP": (b"220 mail.example ESMTP\r\n", True),
+    "502": (status(502), True),
+    "503": (status(503), True),
+    "504": (status(504), True),
+    "503 with its own time": (status(503, "Retry-After: 9\r\n"), False),
+    "500": (status(500), False),
+    "501": (status(501), False),
+    "429": (status(429), False),
+    "408": (status(408), False),
+    "404": (status(404), False),
+    "200": (status(200), False),
+    "303": (status(303), False),
+}
+
+
+@pytest.mark.parametrize("method", IDEMPOTENT + OTHERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_many_calls_arrive(kind: str, method: str) -> None:
+    answer, passing = KINDS[kind]
+    server = Server(answer)
+    try:
+        out = HttpOut([f"127.0.0.1:{server.port}"], read_timeout_s=0.1, sleep=lambda _: None)
+        try:
+            out.request(method, f"http://127.0.0.1:{server.port}/", headers={}, retries=RETRIES)
+        except (UpstreamFailed, UpstreamTimeout):
+            assert passing
+    finally:
+        server.close()
+    expected = 1 + RETRIES if passing and method in IDEMPOTENT else 1
+    assert len(server.requests) == server.connections == expected
+    assert all(request.startswith(f"{method} / HTTP/1.1\r\n".encode()) for request in server.requests)
+
+
+@pytest.mark.parametrize("method", IDEMPOTENT + OTHERS)
+def test_how_often_a_server_that_is_not_there_is_dialled(method: str, internet: Internet) -> None:
+    internet.names["a.example"] = [(A,)]
+    with pytest.raises(UpstreamFailed):
+        client(internet, sleep=lambda _: None).request(
+            method, "http://a.example/", headers={}, retries=RETRIES
+        )
+    assert len(internet.dialled) == (1 + RETRIES if method in IDEMPOTENT else 1)
+
+
+def test_a_body_that_breaks_off_is_asked_for_again() -> None:
+    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsh", status(200))
+    try:
+        out = HttpOut([f"127.0.0.1:{server.port}"], sleep=lambda _: None)
+        answer = out.request("GET", f"http://127.0.0.1:{server.port}/", headers={}, retries=RETRIES)
+    finally:
+        server.close()
+    assert (answer.status, server.connections) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    ("broken", "arrived"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 1 + RETRIES),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 2000, 1),
+    ],
+    ids=["not gzip", "too long"],
+)
+def test_how_often_a_body_is_asked_for_that_stays_wrong(broken: bytes, arrived: int) -> None:
+    server = Server(broken)
+    try:
+        out = HttpOut([f"127.0.0.1:{server.port}"], max_response_bytes=1000, sleep=lambda _: None)
+        with pytest.raises(UpstreamFailed):
+            out.request("GET", f"http://127.0.0.1:{server.port}/", headers={}, retries=RETRIES)
+    finally:
+        server.close()
+    assert server.connections == arrived
