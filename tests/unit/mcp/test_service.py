@@ -33,6 +33,7 @@ def listed(made: ToolServer) -> list[list[str]]:
         cursor = page.next_cursor
         if cursor is None:
             return pages
+        assert len(pages) < 20, "the pages do not end"
 
 
 def test_nothing_is_a_page_too() -> None:
