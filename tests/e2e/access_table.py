@@ -77,6 +77,10 @@ GET    /api/v1/plugins/{pluginId}/configs/{configId}#global  | 200 200 200 200 |
 PUT    /api/v1/plugins/{pluginId}/configs/{configId}#global  | 403 403 403 200 | 403 403 404 404 | 403 403 403 403 | 401
 DELETE /api/v1/plugins/{pluginId}/configs/{configId}#global  | 403 403 403 204 | 403 403 404 404 | 403 403 403 403 | 401
 
+POST   /api/v1/mcp                                           | 403 200 200 200 | -               | -               | 401
+GET    /api/v1/mcp                                           | 403 405 405 405 | -               | -               | 401
+DELETE /api/v1/mcp                                           | 403 405 405 405 | -               | -               | 401
+
 POST   /api/v1/plugins/{pluginId}/execute                    | 403 200 200 200 | 403 404 404 404 | 403 200 200 200 | 401
 GET    /api/v1/plugins/{pluginId}/executions                 | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 GET    /api/v1/plugins/{pluginId}/executions/{executionId}   | 200 200 200 200 | 404 404 404 404 | 404 404 404 404 | 401

@@ -172,6 +172,7 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"POST {PLUGINS}/{{pluginId}}/configs#global": lambda ids: _config_body(scope="global"),
     f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}": lambda ids: _json(configItems={"word": "y"}),
     f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": lambda ids: _json(configItems={"word": "y"}),
+    "POST /api/v1/mcp": lambda ids: _json(jsonrpc="2.0", id=1, method="tools/list"),
     f"POST {PLUGINS}/{{pluginId}}/execute": lambda ids: _json(params={"word": "hi"}),
 }
 

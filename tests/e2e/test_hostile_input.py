@@ -58,6 +58,9 @@ OUT_OF_REACH = {
     "PUT /api/v1/plugins/{pluginId}",
     "POST /api/v1/plugins/validate-manifest",
     "POST /api/v1/plugins/installs/{installId}/retry",
+    # Declared only to be 405 from the function, as MCP wants it.
+    "GET /api/v1/mcp",
+    "DELETE /api/v1/mcp",
 }
 
 

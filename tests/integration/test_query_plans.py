@@ -142,6 +142,17 @@ def _live(world: World) -> None:
     world.call("DELETE", f"{plugin}?cascade=true")
 
 
+def _speak_mcp(world: World) -> None:
+    def rpc(method: str, **params: Any) -> Any:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return world.call("POST", "/mcp", message).json["result"]
+
+    page = rpc("tools/list")
+    assert len(page["tools"]) == 100
+    rpc("tools/list", cursor=page["nextCursor"])
+    rpc("tools/call", name=page["tools"][0]["name"], arguments={})
+
+
 def _install_by_events(world: World) -> None:
     content = package("1.0.0", "dropped")
     key = f"incoming/drop/{BUSY}/x.zip"
@@ -234,6 +245,7 @@ ALLOWED = (
 def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _list_everything(world)
     _live(world)
+    _speak_mcp(world)
     _install_by_events(world)
     _manage_apps(world)
     _maintain(world)

@@ -48,6 +48,14 @@ def test_an_endpoint_without_a_body_ignores_one_within_the_limit() -> None:
         read(b"x" * 11, schema=None, max_bytes=10)
 
 
+def test_an_unread_body_is_bounded_and_typed_and_nothing_else() -> None:
+    assert read(b"{not json", unread=True) == (b"{not json", {})
+    with pytest.raises(UnsupportedMediaType):
+        read(b"{}", "text/plain", unread=True)
+    with pytest.raises(TooLarge):
+        read(b"x" * 11, unread=True, max_bytes=10)
+
+
 def test_an_optional_body_may_be_absent_but_not_wrong() -> None:
     assert read(b"", optional=True) == ({}, {})
     assert read(b"", "text/plain", optional=True) == ({}, {})

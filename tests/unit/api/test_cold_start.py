@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,10 @@ HEAVY = (
     "python_multipart",
     "aws_lambda_powertools",
     "openapi_spec_validator",
+    "mcp",
+    "mcp_types",
+    "pydantic",
+    "httpx2",
 )
 # Imports the application as Lambda does, sends one request, and tells what has been imported before and after.
 PROGRAM = """
@@ -34,11 +39,41 @@ heavy = json.loads(os.environ["HEAVY"])
 import app
 before = [name for name in heavy if name in sys.modules]
 from tests.http import Client
-answer = Client(app.app, os.environ["CREDENTIAL"]).get(os.environ["TARGET"])
+sent = {"json": json.loads(os.environ["BODY"])} if os.environ["BODY"] else {}
+answer = Client(app.app, os.environ["CREDENTIAL"]).request(os.environ["METHOD"], os.environ["TARGET"], **sent)
 after = [name for name in heavy if name in sys.modules]
 modules = sorted(name for name in sys.modules if name.startswith("chalicelib.api."))
 print(json.dumps({"status": answer.status, "before": before, "after": after, "modules": modules}))
 """
+
+
+def run_cold(url: str, name: str, method: str, target: str, body: str = "") -> dict[str, Any]:
+    """Return what a process of its own tells that serves one endpoint, once."""
+    service = create_schema(url)
+    credential = service.run(ensure_first_admin)
+    service.close()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOTPLUG_ENDPOINT": name,
+        "HOTPLUG_DATABASE_URL": url,
+        "HEAVY": json.dumps(HEAVY),
+        "CREDENTIAL": str(credential),
+        "METHOD": method,
+        "TARGET": target,
+        "BODY": body,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    assert told["status"] == 200
+    return told
 
 
 @pytest.mark.parametrize(
@@ -50,28 +85,14 @@ print(json.dumps({"status": answer.status, "before": before, "after": after, "mo
     ],
 )
 def test_a_cold_read_imports_nothing_heavy(sqlite_url: str, name: str, target: str) -> None:
-    service = create_schema(sqlite_url)
-    credential = service.run(ensure_first_admin)
-    service.close()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOTPLUG_ENDPOINT": name,
-        "HOTPLUG_DATABASE_URL": sqlite_url,
-        "HEAVY": json.dumps(HEAVY),
-        "CREDENTIAL": str(credential),
-        "TARGET": target,
-    }
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout.splitlines()[-1])
-    assert told["status"] == 200
+    told = run_cold(sqlite_url, name, "GET", target)
     assert (told["before"], told["after"]) == ([], [])
     module, others = name.partition(".")[0], {"plugins", "plugin_installs", "apps", "system", "maintenance"}
     assert not {f"chalicelib.api.{other}" for other in others - {module}} & set(told["modules"])
+
+
+def test_a_cold_mcp_server_imports_its_log_and_no_sdk(sqlite_url: str) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+    told = run_cold(sqlite_url, "mcp.call_mcp", "POST", "/api/v1/mcp", body)
+    # powertools asks for botocore's version, which costs half a millisecond; boto3 is what costs.
+    assert (told["before"], told["after"]) == ([], ["botocore", "aws_lambda_powertools"])

@@ -69,6 +69,16 @@ def test_the_headers_that_an_operation_honours_are_described(document: dict[str,
     assert headers("/api/v1/apps/{aliasId}", "get") == set()
 
 
+def test_a_protocols_own_errors_stand_beside_those_of_the_edge(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/api/v1/mcp"]["post"]["responses"]
+    assert responses["400"]["content"] == {
+        "application/json": {"schema": {"$ref": "#/components/schemas/JsonRpcMessage"}},
+        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+    }
+    assert responses["202"] == {"description": "Accepted"}
+    assert responses["401"]["content"].keys() == {"application/problem+json"}
+
+
 @pytest.fixture
 def declared_here() -> Iterator[Blueprint]:
     known = len(ENDPOINTS)

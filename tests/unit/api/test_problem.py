@@ -43,3 +43,11 @@ def test_401_names_the_scheme_and_503_when_to_come_back() -> None:
     _, away = problem(errors.Unavailable(retry_after=2), instance="/", request_id="r")
     assert unauthenticated["WWW-Authenticate"] == 'Bearer realm="hotplug"'
     assert away["Retry-After"] == "2"
+
+
+def test_405_names_the_methods_that_there_are() -> None:
+    error = errors.MethodNotAllowed(extensions={"allow": ["GET", "POST"]})
+    document, headers = problem(error, instance="/", request_id="r")
+    assert (headers["Allow"], document["allow"]) == ("GET, POST", ["GET", "POST"])
+    _, headers = problem(errors.MethodNotAllowed(), instance="/", request_id="r")
+    assert "Allow" not in headers

@@ -17,6 +17,30 @@ def test_defaults_need_nothing_but_a_database() -> None:
     assert settings.load_timeout_s == 20
 
 
+def test_allowed_origins_are_a_list() -> None:
+    assert Settings.from_environment(URL).allowed_origins == frozenset()
+    text = " https://app.example.com,http://localhost:3000  http://[::1]:80,"
+    found = Settings.from_environment(URL | {"HOTPLUG_ALLOWED_ORIGINS": text}).allowed_origins
+    assert found == {"https://app.example.com", "http://localhost:3000", "http://[::1]:80"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://APP.example.com",
+        "ftp://a",
+        "https://",
+    ],
+)
+def test_what_no_browser_sends_as_its_origin_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="HOTPLUG_ALLOWED_ORIGINS must list origins"):
+        Settings.from_environment(URL | {"HOTPLUG_ALLOWED_ORIGINS": f"https://a.example {text}"})
+
+
 def test_empty_values_are_the_defaults() -> None:
     names = (
         "HOTPLUG_BUCKET",

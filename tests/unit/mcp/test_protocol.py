@@ -307,6 +307,12 @@ def test_an_envelope_that_is_incomplete_or_contradicted_is_400(
     assert host.calls == []
 
 
+@pytest.mark.parametrize("payload", ["ZWNobx==", "ZWNo bw==", "ZWNobw=", "ZWNobw", "/////w==", "\u00e9"])
+def test_an_encoded_name_has_one_spelling(payload: str) -> None:
+    sent = headers("tools/call", f"=?base64?{payload}?=")
+    assert post(modern("tools/call", **CALL), sent) == Reply(400, error(-32020, MISMATCH.format("mcp-name")))
+
+
 def test_a_name_header_may_be_encoded() -> None:
     host = MemoryHost(tools={"é": lambda arguments: ToolResult([])})
     name = f"=?base64?{base64.b64encode('é'.encode()).decode()}?="
