@@ -11,7 +11,7 @@ from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding import binary, media_types
 from chalicelib.tools.binding.findings import Findings, check_json
 from chalicelib.tools.binding.plan import CallPlan, is_ours
-from chalicelib.tools.binding.values import check_fixed, filled, fixed_only, is_fixed, visit
+from chalicelib.tools.binding.values import check_fixed, created, filled, is_fixed, visit
 from chalicelib.tools.openapi.operation import (
     FIXED,
     FROM_MODEL,
@@ -283,8 +283,8 @@ def _default_body(plan: CallPlan, body: RequestBody, content: Content) -> Any:
     shape = plan.certain(content.schema)
     if body.required and shape.defaults:
         return shape.defaults[0]
-    fixed = fixed_only(shape) if media_types.is_structured(content.media_type) else {}
-    return fixed or ABSENT
+    made = created(shape) if media_types.is_structured(content.media_type) else {}
+    return made or ABSENT
 
 
 def _checked_body(plan: CallPlan, content: Content, media_type: str, value: Any, found: Findings) -> Any:

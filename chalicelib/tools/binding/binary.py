@@ -56,6 +56,10 @@ def octets(value: Any) -> bytes:
         ) from None
 
 
+def _not_base64() -> CannotSerialize:
+    return CannotSerialize("argument.base64", "is not base64 with padding (RFC 4648, 4)", "/base64")
+
+
 def coded(value: Any, encoding: str) -> str:
     """Return octets as the text that a schema's `contentEncoding` asks for: base64, or base64url."""
     raw = octets(value)

@@ -10,7 +10,7 @@ done:
 - `deepObject` writes nested objects and arrays in further brackets, `a[b][0]=c`, as most frameworks read them; the
   other styles refuse what is nested.
 - A value that holds the separator is refused where the reader could not tell them apart (`spaceDelimited`,
-  `pipeDelimited`, brackets in `deepObject`).
+  `pipeDelimited`, brackets in `deepObject`, dots in an exploded `label`: a dot is never percent-encoded).
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ def path_text(name: str, value: Any, style: Style, explode: bool) -> str:
     Raises
     ------
     CannotSerialize
-        `argument.nested`, `argument.too_large`.
+        `argument.nested`, `argument.delimiter`, `argument.too_large`.
     """
     if style == "matrix":
         return _matrix(name, value, explode)
-    text = simple_text(value, explode, "unreserved", "." if style == "label" and explode else ",")
+    separator = "." if style == "label" and explode and isinstance(value, dict | list) else ","
+    if separator == "." and any("." in each for each in _sequence(value)):
+        raise CannotSerialize("argument.delimiter", "holds '.', which separates the values")
+    text = simple_text(value, explode, "unreserved", separator)
     # A list without members is undefined, and an undefined one has no dot either (RFC 6570, 3.2.5).
     return f".{text}" if style == "label" and not _is_undefined(value) else text
 
