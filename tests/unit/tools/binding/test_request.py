@@ -357,9 +357,35 @@ def test_what_is_accepted(responses: tuple[ResponseSpec, ...], expected: str | N
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_url_has_a_length() -> None:
-    call = plan(parameter("q"))
-    assert refused(call, Arguments(query={"q": ["x"] * 1_000_000})) == [("", "argument.too_large")]
+@pytest.mark.parametrize("value", [["x"] * 1_000_000, ["x" * 5_000] * 2, {"a": ["x"] * 9_000}], ids=len)
+@pytest.mark.parametrize(
+    ("location", "style", "explode"),
+    [
+        ("query", "form", True),
+        ("query", "form", False),
+        ("query", "pipeDelimited", False),
+        ("query", "deepObject", True),
+        ("path", "simple", False),
+        ("path", "matrix", True),
+        ("path", "label", False),
+    ],
+)
+def test_a_url_has_a_length(location: Any, style: str, explode: bool, value: Any) -> None:
+    call = plan(
+        parameter("q", location, style=style, explode=explode), path="/{q}" if location == "path" else "/"
+    )
+    ((pointer, rule),) = refused(call, Arguments(**{location: {"q": value}}))
+    nested = isinstance(value, dict) and style != "deepObject"
+    assert rule == ("argument.nested" if nested else "argument.too_large")
+    assert pointer in ("", f"/{location}/q", f"/{location}/q/a")
+
+
+@pytest.mark.parametrize("location", ["header", "cookie"])
+def test_a_header_has_a_length(location: Any) -> None:
+    call = plan(parameter("q", location))
+    assert refused(call, Arguments(**{location: {"q": ["x"] * 1_000_000}})) == [
+        (f"/{location}/q", "argument.too_large")
+    ]
 
 
 def test_a_body_has_a_size() -> None:
