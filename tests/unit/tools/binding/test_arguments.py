@@ -379,6 +379,14 @@ def test_what_a_model_must_not_give(arguments: Arguments, pointers: list[str]) -
     assert found(caught.value) == [(pointer, "argument.not_from_model") for pointer in pointers]
 
 
+def test_a_body_that_names_its_own_type_is_judged_by_that_type() -> None:
+    schema = {"properties": {"base64": {"x-from": 1}}}
+    call = plan(body=RequestBody(True, (Content("application/*", schema),)))
+    with pytest.raises(Invalid) as caught:
+        merge(call, Arguments(body={"base64": "", "contentType": "application/json"}), Arguments())
+    assert found(caught.value) == [("/body/base64", "argument.not_from_model")]
+
+
 def test_one_side_may_give_no_body() -> None:
     assert merge(SHARED, Arguments(), Arguments(body={"owner": 1})).body == {"owner": 1}
     assert merge(SHARED, Arguments(body={"name": "m"}), Arguments()).body == {"name": "m"}
