@@ -11,7 +11,7 @@ from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding import binary, media_types
 from chalicelib.tools.binding.findings import Findings, check_json
 from chalicelib.tools.binding.plan import CallPlan, is_ours
-from chalicelib.tools.binding.values import check_fixed, filled, fixed_only, is_fixed, visit
+from chalicelib.tools.binding.values import check_fixed, created, filled, is_fixed, visit
 from chalicelib.tools.openapi.operation import (
     FIXED,
     FROM_MODEL,
@@ -120,7 +120,8 @@ def merge(plan: CallPlan, model: Arguments, business: Arguments) -> Arguments:
                 _check_model(
                     plan, parameter.schema, model.at(location)[name], f"/{location}/{escape(name)}", found
                 )
-    content = _content(plan.operation.body, model.content_type or business.content_type, Findings())
+    content_type = model.content_type or business.content_type
+    content = _content(plan.operation.body, model.body, content_type, Findings())
     if content is not None and model.body is not ABSENT and check_json(model.body, "/body", found):
         _check_model(plan, content[0].schema, model.body, "/body", found)
     if business.body is not ABSENT:
@@ -131,7 +132,7 @@ def merge(plan: CallPlan, model: Arguments, business: Arguments) -> Arguments:
         for location in LOCATIONS
     }
     body = business.body if model.body is ABSENT else _merged(model.body, business.body)
-    return Arguments(**merged, body=body, content_type=model.content_type or business.content_type)
+    return Arguments(**merged, body=body, content_type=content_type)
 
 
 def _find(plan: CallPlan, location: Location, name: str) -> Parameter | None:
@@ -231,8 +232,7 @@ def _body(plan: CallPlan, arguments: Arguments, found: Findings) -> ResolvedBody
         if value is not ABSENT:
             found.add("/body", "argument.unknown", "is not taken by this operation")
         return None
-    content_type = arguments.content_type or _declared_type(body, value)
-    chosen = _content(body, content_type, found if value is not ABSENT else Findings())
+    chosen = _content(body, value, arguments.content_type, found if value is not ABSENT else Findings())
     if value is not ABSENT and (chosen is None or not check_json(value, "/body", found)):
         return None
     if value is ABSENT and chosen is not None:
@@ -246,11 +246,12 @@ def _body(plan: CallPlan, arguments: Arguments, found: Findings) -> ResolvedBody
 
 
 def _content(
-    body: RequestBody | None, content_type: str | None, found: Findings
+    body: RequestBody | None, value: Any, content_type: str | None, found: Findings
 ) -> tuple[Content, str] | None:
     """Return the content that is meant, and the media type to send."""
     if body is None:
         return None
+    content_type = content_type or _declared_type(body, value)
     if content_type is None:
         content = media_types.preferred(body.contents)
         if content is None:
@@ -283,8 +284,8 @@ def _default_body(plan: CallPlan, body: RequestBody, content: Content) -> Any:
     shape = plan.certain(content.schema)
     if body.required and shape.defaults:
         return shape.defaults[0]
-    fixed = fixed_only(shape) if media_types.is_structured(content.media_type) else {}
-    return fixed or ABSENT
+    made = created(shape) if media_types.is_structured(content.media_type) else {}
+    return made or ABSENT
 
 
 def _checked_body(plan: CallPlan, content: Content, media_type: str, value: Any, found: Findings) -> Any:

@@ -48,12 +48,19 @@ def octets(value: Any) -> bytes:
     """
     if isinstance(value, str):
         return value.encode("utf-8")
+    text = value["base64"]
     try:
-        return base64.b64decode(value["base64"], validate=True)
+        raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):  # the latter: not ASCII
-        raise CannotSerialize(
-            "argument.base64", "is not base64 with padding (RFC 4648, 4)", "/base64"
-        ) from None
+        raise _not_base64() from None
+    if base64.b64encode(raw).decode() != text:
+        # Too much padding, or bits after the end: two readers would see different octets (RFC 4648, 3.5).
+        raise _not_base64()
+    return raw
+
+
+def _not_base64() -> CannotSerialize:
+    return CannotSerialize("argument.base64", "is not base64 with padding (RFC 4648, 4)", "/base64")
 
 
 def coded(value: Any, encoding: str) -> str:

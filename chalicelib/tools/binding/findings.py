@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from chalicelib.core.errors import Invalid, Violation
@@ -58,14 +58,22 @@ def check_json(value: Any, pointer: str, found: Findings) -> bool:
         if problem:
             found.add(place, *problem)
         elif isinstance(item, dict):
-            for name, member in item.items():
-                if not isinstance(name, str) or not _is_text(name):
-                    found.add(place, "argument.encoding", "has a member whose name is no text")
-                elif not isinstance(member, bool | None):
-                    pending.append((member, f"{place}/{escape(name)}", depth + 1))
+            names = [name for name in item if isinstance(name, str) and _is_text(name)]
+            if len(names) < len(item):
+                found.add(place, "argument.encoding", "has a member whose name is no text")
+            pending.extend(_suspicious(((name, item[name]) for name in names), place, depth))
         elif isinstance(item, list):
-            pending.extend((member, f"{place}/{index}", depth + 1) for index, member in enumerate(item))
+            pending.extend(_suspicious(enumerate(item), place, depth))
     return len(found) == before
+
+
+def _suspicious(
+    members: Iterable[tuple[str | int, Any]], place: str, depth: int
+) -> Iterator[tuple[Any, str, int]]:
+    """Yield the members that must be looked at; a million numbers need no million pointers."""
+    for step, member in members:
+        if isinstance(member, dict | list) or _problem(member, depth):
+            yield member, f"{place}/{escape(step)}", depth + 1
 
 
 def _problem(value: Any, depth: int) -> tuple[str, str] | None:

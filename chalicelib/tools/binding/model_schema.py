@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.tools.binding import binary, media_types
 from chalicelib.tools.binding.plan import CallPlan
-from chalicelib.tools.binding.shapes import Shape, Shapes
+from chalicelib.tools.binding.shapes import Shape, Shapes, definition_name
 from chalicelib.tools.binding.views import View
 from chalicelib.tools.openapi.operation import (
     FROM_MODEL,
@@ -33,17 +33,16 @@ def model_schema(operation: Operation) -> dict[str, Any]:
     plan = CallPlan(operation)
     view = _view(operation, _is_not_for_model)
     properties: dict[str, Schema] = {}
-    required = []
+    required: list[str] = []
     for location in LOCATIONS:
         group = _group(plan, view, location)
         if group is not None:
             properties[location] = group
             required += [location] if "required" in group else []
-    body = operation.body
-    content = media_types.preferred(body.contents) or body.contents[0] if body and body.contents else None
-    if body is not None and content is not None and not view.left_out(view.shapes.of(content.schema)):
+    content = _content(operation)
+    if content is not None and _has_part(view, content):
         properties["body"] = _body(plan, view, content)
-        required += ["body"] if body.required else []
+        required += ["body"] if _must_give(operation, view, content) else []
     return _closed(view, _object(properties, required))
 
 
@@ -74,7 +73,11 @@ def _view(operation: Operation, left_out: Any) -> View:
 
 
 def _is_not_for_model(shape: Shape) -> bool:
-    return shape.hidden or shape.read_only or shape.origin != FROM_MODEL
+    return shape.read_only or _is_for_others(shape)
+
+
+def _is_for_others(shape: Shape) -> bool:
+    return shape.hidden or shape.origin != FROM_MODEL
 
 
 def _group(plan: CallPlan, view: View, location: Location) -> dict[str, Any] | None:
@@ -94,20 +97,71 @@ def _group(plan: CallPlan, view: View, location: Location) -> dict[str, Any] | N
     return _object(properties, required) if properties else None
 
 
+def _content(operation: Operation) -> Content | None:
+    body = operation.body
+    if body is None or not body.contents:
+        return None
+    return media_types.preferred(body.contents) or body.contents[0]
+
+
+def _has_part(view: View, content: Content) -> bool:
+    """Return whether a body has anything that the model gives."""
+    shape = view.shapes.of(content.schema)
+    if view.left_out(shape):
+        return False
+    return not shape.names or any(not _is_left_out(view, shape, name) for name in shape.names)
+
+
+def _must_give(operation: Operation, view: View, content: Content) -> bool:
+    """Return whether the model has to give a body: not where others give members of it, and all of the model's are
+    optional."""
+    shape = view.shapes.of(content.schema)
+    given = {name for name in shape.names if not _is_left_out(view, shape, name)}
+    needed = [name for name in given & shape.required if not _member(view, shape, name).defaults]
+    by_others = any(_is_for_others(_member(view, shape, name)) for name in shape.names)
+    return operation.body is not None and operation.body.required and (bool(needed) or not by_others)
+
+
+def _is_left_out(view: View, shape: Shape, name: str) -> bool:
+    return view.left_out(_member(view, shape, name))
+
+
+def _member(view: View, shape: Shape, name: str) -> Shape:
+    return shape.member(name) or view.shapes.of(True)
+
+
 def _body(plan: CallPlan, view: View, content: Content) -> Schema:
-    schema = view.of(content.schema)
     if media_types.is_json(content.media_type):
-        return schema
+        return view.of(content.schema)
     if not media_types.is_structured(content.media_type):
         return _opaque(content)
+    schema = view.of(_dereferenced(view, content.schema))
     if not isinstance(schema, dict) or "properties" not in schema:
         return schema
     shape = plan.certain(content.schema)
-    members = {
-        name: _or_binary(member) if _takes_octets(shape.member(name)) else member
-        for name, member in schema["properties"].items()
-    }
+    members = {name: _with_octets(each, shape.member(name)) for name, each in schema["properties"].items()}
     return {**schema, "properties": members}
+
+
+def _dereferenced(view: View, schema: Schema) -> Schema:
+    """Return what a root that is a bare reference means, so that its members can be described anew."""
+    seen = set[str]()
+    while isinstance(schema, dict) and "$ref" in schema and "properties" not in schema:
+        name = definition_name(schema["$ref"])
+        if name in seen or name not in view.definitions:
+            break
+        seen.add(name)
+        schema = view.definitions[name]
+    return schema
+
+
+def _with_octets(schema: Schema, shape: Shape | None) -> Schema:
+    if _takes_octets(shape):
+        return _or_binary(schema)
+    inner = shape.item(0) if shape is not None else None
+    if _takes_octets(inner) and isinstance(schema, dict) and "items" in schema:
+        return {**schema, "items": _or_binary(schema["items"])}
+    return schema
 
 
 def _opaque(content: Content) -> Schema:

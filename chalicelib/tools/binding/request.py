@@ -13,7 +13,7 @@ from typing import Any
 
 from chalicelib.core.addresses import MAX_URL_LENGTH
 from chalicelib.core.errors import Invalid, Violation
-from chalicelib.core.http_request import MAX_REQUEST_BYTES
+from chalicelib.core.http_out import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding import media_types
 from chalicelib.tools.binding.arguments import Arguments, Resolved, resolve_into
@@ -22,7 +22,7 @@ from chalicelib.tools.binding.field_values import checked_cookie, checked_header
 from chalicelib.tools.binding.findings import Findings
 from chalicelib.tools.binding.multipart import DrawBoundary, draw_boundary
 from chalicelib.tools.binding.plan import CallPlan, is_connection_header
-from chalicelib.tools.binding.serialization import CannotSerialize, Pair, path_text, query_pairs
+from chalicelib.tools.binding.serialization import CannotSerialize, Escaping, Pair, path_text, query_pairs
 from chalicelib.tools.binding.text import climbs, encode, encode_path_literal
 from chalicelib.tools.openapi.operation import Location, Operation, Parameter
 
@@ -220,9 +220,11 @@ def _pairs(plan: CallPlan, resolved: Resolved, location: Location, found: Findin
 
 
 def _named_pairs(parameter: Parameter, value: Any) -> Iterable[Pair]:
+    in_query = parameter.location == "query"
     if parameter.media_type is None:
-        escaping = "reserved" if parameter.allow_reserved and parameter.location == "query" else "unreserved"
-        return query_pairs(parameter.name, value, parameter.style, parameter.explode, escaping)  # type: ignore[arg-type]
+        escaping: Escaping = "reserved" if parameter.allow_reserved and in_query else "unreserved"
+        limit = MAX_URL_LENGTH if in_query else MAX_REQUEST_HEADER_BYTES
+        return query_pairs(parameter.name, value, parameter.style, parameter.explode, escaping, limit)
     text = _content_text(parameter, value)
     if parameter.location == "cookie" and not media_types.is_json(parameter.media_type):
         return [(parameter.name, checked_cookie(text))]  # OpenAPI 3.1, appendix D: as it is

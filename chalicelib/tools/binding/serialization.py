@@ -10,7 +10,7 @@ done:
 - `deepObject` writes nested objects and arrays in further brackets, `a[b][0]=c`, as most frameworks read them; the
   other styles refuse what is nested.
 - A value that holds the separator is refused where the reader could not tell them apart (`spaceDelimited`,
-  `pipeDelimited`, brackets in `deepObject`).
+  `pipeDelimited`, brackets in `deepObject`, dots in an exploded `label`: a dot is never percent-encoded).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from chalicelib.core.http_request import MAX_REQUEST_BYTES
+from chalicelib.core.addresses import MAX_URL_LENGTH
+from chalicelib.core.http_out import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding.text import encode, encode_reserved, scalar_text
 from chalicelib.tools.openapi.operation import Style
@@ -45,17 +46,22 @@ def path_text(name: str, value: Any, style: Style, explode: bool) -> str:
     Raises
     ------
     CannotSerialize
-        `argument.nested`, `argument.too_large`.
+        `argument.nested`, `argument.delimiter`, `argument.too_large`.
     """
+    _refuse_many(value, MAX_URL_LENGTH)
     if style == "matrix":
         return _matrix(name, value, explode)
-    text = simple_text(value, explode, "unreserved", "." if style == "label" and explode else ",")
+    separator = "." if style == "label" and explode and isinstance(value, dict | list) else ","
+    if separator == "." and any("." in each for each in _sequence(value)):
+        raise CannotSerialize("argument.delimiter", "holds '.', which separates the values")
+    text = simple_text(value, explode, "unreserved", separator)
     # A list without members is undefined, and an undefined one has no dot either (RFC 6570, 3.2.5).
     return f".{text}" if style == "label" and not _is_undefined(value) else text
 
 
 def simple_text(value: Any, explode: bool, escaping: Escaping, separator: str = ",") -> str:
     """Return a value in the style `simple`: a path's, or with `none` a header's, which is never percent-encoded."""
+    _refuse_many(value, MAX_REQUEST_HEADER_BYTES)
     if isinstance(value, list):
         return separator.join(_escape(text, escaping) for text in _items(value))
     if isinstance(value, dict):
@@ -65,23 +71,31 @@ def simple_text(value: Any, explode: bool, escaping: Escaping, separator: str = 
     return _escape(scalar_text(value), escaping)
 
 
-def query_pairs(name: str, value: Any, style: Style, explode: bool, escaping: Escaping) -> list[Pair]:
+def query_pairs(
+    name: str, value: Any, style: Style, explode: bool, escaping: Escaping, limit: int = MAX_REQUEST_BYTES
+) -> list[Pair]:
     """Return the `name=value` pairs of a query, a form or a cookie (`form`, `spaceDelimited`, `pipeDelimited`,
     `deepObject`).
 
     The names are as they are, the values escaped: `encode(name) + "=" + value` is one pair of a query.
+
+    Parameters
+    ----------
+    limit
+        Characters that all pairs may have together.
 
     Raises
     ------
     CannotSerialize
         `argument.nested`, `argument.delimiter`, `argument.too_large`.
     """
+    _refuse_many(value, limit)
     if style == "deepObject":
-        return _bounded(_deep(name, value, escaping, ""))
+        return _bounded(_deep(name, value, escaping, ""), limit)
     if not isinstance(value, dict | list):
         return [(name, _escape(scalar_text(value), escaping))]
     if explode:
-        return _bounded(_exploded(name, value, escaping))
+        return _bounded(_exploded(name, value, escaping), limit)
     delimiter = _DELIMITERS.get(style, ",")
     texts = list(_sequence(value))
     if style in _DELIMITERS and any(delimiter in text for text in texts):
@@ -96,7 +110,7 @@ def _matrix(name: str, value: Any, explode: bool) -> str:
     if _is_undefined(value):
         return ""
     if isinstance(value, dict | list) and explode:
-        pairs = _bounded(_exploded(name, value, "unreserved"))
+        pairs = _bounded(_exploded(name, value, "unreserved"), MAX_URL_LENGTH)
     else:
         pairs = [(name, simple_text(value, explode, "unreserved"))]
     # RFC 6570, 3.2.7: the equals sign stands only before a value.
@@ -127,15 +141,25 @@ def _deep(name: str, value: Any, escaping: Escaping, pointer: str) -> Iterator[P
             yield from _deep(f"{name}[{key}]", member, escaping, place)
 
 
-def _bounded(pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs, if they fit into a request: each repeats a name, which may be as long as the value."""
+def _bounded(pairs: Iterable[Pair], limit: int) -> list[Pair]:
+    """Return the pairs, if they fit: each repeats a name, which may be as long as the value."""
     kept, size = [], 0
     for name, text in pairs:
         size += len(name) + len(text) + 2
-        if size > MAX_REQUEST_BYTES:
-            raise CannotSerialize("argument.too_large", f"takes more than {MAX_REQUEST_BYTES} bytes")
+        if size > limit:
+            raise _too_large(limit)
         kept.append((name, text))
     return kept
+
+
+def _refuse_many(value: Any, limit: int) -> None:
+    """Refuse at once what has more members than there is room for: a million take seconds to be written."""
+    if isinstance(value, dict | list) and len(value) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> CannotSerialize:
+    return CannotSerialize("argument.too_large", f"takes more than {limit} characters")
 
 
 def _sequence(value: dict[str, Any] | list[Any]) -> Iterator[str]:

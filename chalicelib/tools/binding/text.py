@@ -14,7 +14,8 @@ _TRIPLE = re.compile(r"(%[0-9A-Fa-f]{2})")
 # RFC 3986, 3.3 pchar, the slash, and escapes that the document's author has written.
 _PATH_LITERAL = "/:@!$&'()*+,;=~%"
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_DOT_SEGMENT_DECODINGS = 3
+# As it is, as any server decodes it, and twice more for those that decode again.
+_DOT_SEGMENT_READINGS = 4
 
 
 def scalar_text(value: Any) -> str:
@@ -85,7 +86,7 @@ def climbs(segment: str) -> bool:
     RFC 3986 removes dot segments, the URL standard also `%2e%2e`; servers that decode `%2F` or `%5C` before they
     resolve see one in `..%2F`, those that decode twice in `%252e`, and some drop `;parameters` first (`..;`).
     """
-    for _ in range(_DOT_SEGMENT_DECODINGS):
+    for _ in range(_DOT_SEGMENT_READINGS):
         if any(part.split(";")[0] in (".", "..") for part in re.split(r"[/\\]", segment)):
             return True
         decoded = unquote(segment, errors="replace")

@@ -42,55 +42,71 @@ def filled(value: Any, shape: Shape) -> Any:
     Only what certainly applies is followed (`$ref`, `allOf`, `properties`, `items`): a default in a branch of `anyOf`
     is one only if the branch is chosen. A default is taken as it is written, nothing is filled into it. Of objects that
     are absent themselves only those are made that are required and hold fixed values.
+
+    Raises
+    ------
+    TooComplex
     """
-    if isinstance(value, list):
-        shapes = (shape.item(index) for index in range(len(value)))
-        return [
-            item if child is None else filled(item, child) for item, child in zip(value, shapes, strict=True)
-        ]
-    if not isinstance(value, dict):
-        return value
-    result = {}
-    for name, item in value.items():
-        child = shape.member(name)
-        # OpenAPI 3.1, 4.8.24: it should not be sent. Who changes an answer and sends it back means no harm.
-        if child is None or not child.read_only:
-            result[name] = item if child is None else filled(item, child)
-    for name in shape.names:
-        if name not in value:
-            result.update(_absent(name, shape))
-    return result
+    return _Filler().filled(value, shape)
 
 
-def fixed_only(shape: Shape) -> dict[str, Any]:
-    """Return the object that holds what the document fixes, and nothing else; empty where it fixes nothing."""
-    return _fixed_only(shape, (), [MAX_CREATED])
+def created(shape: Shape) -> dict[str, Any]:
+    """Return the object that the document makes of nothing: what it fixes, and defaults beside that; empty where it
+    fixes nothing."""
+    made, fixes = _Filler().created(shape, ())
+    return made if fixes else {}
 
 
-def _absent(name: str, shape: Shape) -> dict[str, Any]:
-    child = shape.member(name)
-    if child is None or child.read_only:
-        return {}
-    if child.defaults:
-        return {name: child.defaults[0]}
-    created = fixed_only(child) if name in shape.required else {}
-    return {name: filled(created, child)} if created else {}
+class _Filler:
+    """Fills one body, with one budget."""
 
+    def __init__(self) -> None:
+        self._left = MAX_CREATED
 
-def _fixed_only(shape: Shape, path: tuple[Shape, ...], left: list[int]) -> dict[str, Any]:
-    left[0] -= 1
-    if left[0] < 0:
-        raise TooComplex
-    result = {}
-    for name in shape.names:
-        child = shape.member(name)
-        if child is None or child.read_only or child in path or len(path) == MAX_DEPTH:
-            continue
-        if child.origin == FIXED and child.defaults:
-            result[name] = child.defaults[0]
-        elif name in shape.required and (inner := _fixed_only(child, (*path, child), left)):
-            result[name] = inner
-    return result
+    def filled(self, value: Any, shape: Shape) -> Any:
+        if isinstance(value, list):
+            shapes = (shape.item(index) for index in range(len(value)))
+            return [
+                item if each is None else self.filled(item, each)
+                for item, each in zip(value, shapes, strict=True)
+            ]
+        if not isinstance(value, dict):
+            return value
+        result = {}
+        for name, item in value.items():
+            member = shape.member(name)
+            # OpenAPI 3.1, 4.8.24: it should not be sent. Who changes an answer and sends it back means no harm.
+            if member is None or not member.read_only:
+                result[name] = item if member is None else self.filled(item, member)
+        for name in shape.names:
+            if name not in value:
+                result.update(self._absent(name, shape, ())[0])
+        return result
+
+    def created(self, shape: Shape, path: tuple[Shape, ...]) -> tuple[dict[str, Any], bool]:
+        """Return an object, and whether anything in it is fixed. `path` are the shapes of the objects around it: a
+        cycle is not gone through again."""
+        self._left -= 1
+        if self._left < 0:
+            raise TooComplex
+        result: dict[str, Any] = {}
+        fixes = False
+        for name in shape.names:
+            added, fixed = self._absent(name, shape, (*path, shape))
+            result.update(added)
+            fixes = fixes or fixed
+        return result, fixes
+
+    def _absent(self, name: str, shape: Shape, path: tuple[Shape, ...]) -> tuple[dict[str, Any], bool]:
+        member = shape.member(name)
+        if member is None or member.read_only:
+            return {}, False
+        if member.defaults:
+            return {name: member.defaults[0]}, member.origin == FIXED
+        if name not in shape.required or member in path or len(path) == MAX_DEPTH:
+            return {}, False
+        made, fixes = self.created(member, path)
+        return ({name: made}, True) if fixes else ({}, False)
 
 
 def _members(value: Any, shape: Shape) -> Iterator[tuple[str | int, Any, Shape]]:

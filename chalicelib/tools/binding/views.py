@@ -9,8 +9,8 @@ from typing import Any
 from chalicelib.tools.binding.shapes import Shape, Shapes, TooComplex, definition_name
 from chalicelib.tools.openapi.operation import Schema
 
-MAX_DEPTH = 200
-"""Of one schema; what a compiler lets through is far below."""
+MAX_DEPTH = 100
+"""Of one schema; each level takes three frames of the stack, and what a compiler lets through is far below."""
 
 _ONE = frozenset(
     {
