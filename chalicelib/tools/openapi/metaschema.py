@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.errors import Violation
+from chalicelib.core.schema_check import count_objects
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.structure import members
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 MAX_REPORTED = 100
 MAX_MEMBERS = 5_000
 """Members of an object whose fields are fixed; looking for the unknown among them takes the square of their number."""
+
+MAX_EXPLAINED = 20_000
+"""Objects of the parts that are not valid whose errors are looked for; about 0.2 ms each."""
 
 _PACKAGE = "openapi_spec_validator"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -48,22 +52,30 @@ def check_structure(document: dict[str, Any]) -> list[Violation]:
         return []
     found: dict[Violation, None] = {}  # an ordered set
     explained = False
-    for part in _parts(document):
+    budget = MAX_EXPLAINED
+    for pointer, part in _parts(document):
         if len(found) >= MAX_REPORTED:
             break
-        if not verdict.is_valid(part):
-            for error in islice(_causes(version, part), MAX_REPORTED):
-                explained = True
-                if not _is_tolerable(error):
-                    found[_violation(error)] = None
-    if not explained:
+        if verdict.is_valid(part):
+            continue
+        budget -= count_objects(part)
+        if budget < 0:
+            message = "is not as the specification has it; it is too large to say what is wrong"
+            found[Violation(pointer, "openapi.structure", message)] = None
+            continue
+        for error in islice(_causes(version, part), MAX_REPORTED):
+            explained = True
+            if not _is_tolerable(error):
+                found[_violation(error)] = None
+    if not found and not explained:
         # Should the two validators ever disagree, the document is still refused.
         return [Violation("", "openapi.structure", "is not an OpenAPI document")]
     return list(found)[:MAX_REPORTED]
 
 
-def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The document in pieces, each a document: without paths and components, then with one of these alone."""
+def _parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The document in pieces, each a document: without paths and components, then with one of these alone; and the
+    pointer of what it is about."""
     skeleton = dict(document)
     for name in ("paths", "webhooks"):
         if isinstance(document.get(name), dict):
@@ -75,14 +87,14 @@ def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     ]
     if sections:
         skeleton["components"] = {**document["components"], **{name: {} for name in sections}}
-    yield skeleton
+    yield "", skeleton
     base = {"openapi": document["openapi"], "info": {"title": "", "version": ""}, "paths": {}}
     for name in ("paths", "webhooks"):
         for key, item in members(document.get(name)).items():
-            yield {**base, name: {key: item}}
+            yield f"/{name}/{escape(key)}", {**base, name: {key: item}}
     for name in sections:
         for key, item in document["components"][name].items():
-            yield {**base, "components": {name: {key: item}}}
+            yield f"/components/{name}/{escape(key)}", {**base, "components": {name: {key: item}}}
 
 
 def _causes(version: str, part: dict[str, Any]) -> Iterator[ValidationError]:
