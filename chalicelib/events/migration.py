@@ -21,11 +21,11 @@ from sqlalchemy.pool import NullPool
 import chalicelib.apps.models
 import chalicelib.core.audit
 import chalicelib.core.cache_log
+import chalicelib.core.data_keys
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
 import chalicelib.core.leases
-import chalicelib.core.secret_box
 import chalicelib.plugins.models
 from chalicelib.core import cache_log
 from chalicelib.core.connections import mysql_connect_args
@@ -44,11 +44,11 @@ MODEL_MODULES = (
     chalicelib.apps.models,
     chalicelib.core.audit,
     chalicelib.core.cache_log,
+    chalicelib.core.data_keys,
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
     chalicelib.core.jobs,
     chalicelib.core.leases,
-    chalicelib.core.secret_box,
     chalicelib.plugins.models,
 )
 _NAMES = frozenset(module.__name__ for module in MODEL_MODULES)
