@@ -183,7 +183,7 @@ def share(
     Raises
     ------
     errors.Conflict
-        Taking back what enabled plugins of other apps need.
+        Taking back what enabled plugins of other apps need, or replacing it by sharing an older plugin of its name.
     """
     step("lifecycle", "commit")
     graph.lock(session)
@@ -199,6 +199,8 @@ def share(
                 code="plugin.has_dependents",
                 extensions={"dependents": [], "dependentsElsewhere": len(elsewhere)},
             )
+    else:
+        graph.refuse_sharing(session, plugin)
 
     def set_visibility(row: Plugin) -> None:
         row.visibility = visibility

@@ -273,6 +273,7 @@ class Registration:
             enabled=enabled,
         )
         if plugin is None:
+            graph.refuse_newcomer(session, self._caller.app_id, self._manifest.name)
             return
         graph.check_dependents(session, plugin, self._manifest.version)
         activation.check_configs(session, plugin.plugin_id, self._manifest)
