@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from chalicelib.core import cache_log
 from chalicelib.core.database import DatabaseService
@@ -13,6 +14,11 @@ from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
 from chalicelib.plugins.models import PluginGraph
 from tests import databases
 from tests.internet import Authority, Internet
+
+# Neither an example nor making one is timed: on a busy machine both take long, and a fresh clone has no character
+# tables yet.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

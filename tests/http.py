@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from chalice.app import Chalice
 
-from chalicelib.core import process, secret_box
+from chalicelib.core import master_keys, process
 
 
 class NoRoute(LookupError):
@@ -219,7 +219,7 @@ class Deployment:
 
 def _forget() -> None:
     process.forget()
-    secret_box.use(None)
+    master_keys.use(None)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ class WireProxy:
         port = self._listener.getsockname()[1]
         self.url = target.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
         self.commands: list[str] = []
+        # How many lines were opened: a client that opens another one has lost, or given up, what it had.
+        self.opened = 0
         # Called with each command before it is forwarded; where it returns True the line is cut instead.
         self.cut: Callable[[str], bool] = lambda _: False
         self._lines: list[socket.socket] = []
@@ -67,6 +69,7 @@ class WireProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.opened += 1
             server = socket.create_connection(self._target)
             for line in (client, server):
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -10,8 +10,9 @@ from chalicelib.api.endpoint import BASE, endpoint
 from chalicelib.api.parameters import PAGE, page_of, resource
 from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, TEXT, TIME
 from chalicelib.api.request import Answer, Request
-from chalicelib.plugins import catalog, config_store
-from chalicelib.plugins.configs import SCOPES, SUBJECT_PATTERN
+from chalicelib.plugins import catalog
+from chalicelib.plugins.configs import store
+from chalicelib.plugins.configs.scopes import SCOPES, SUBJECT_PATTERN
 
 blueprint = Blueprint(__name__)
 
@@ -72,7 +73,7 @@ def _plugin(request: Request) -> catalog.Registration:
 )  # fmt: skip
 def create_config(request: Request) -> Answer:
     body = request.body
-    draft = config_store.draft_new(
+    draft = store.draft_new(
         request.database,
         request.cache,
         request.caller,
@@ -84,9 +85,7 @@ def create_config(request: Request) -> Answer:
         is_default=body.get("isDefault"),
     )
     location = {"Location": f"{BASE}/plugins/{draft.plugin_id}/configs/{draft.config_id}"}
-    return request.write(
-        lambda session: Answer(config_store.create(session, request.caller, draft), 201, location)
-    )
+    return request.write(lambda session: Answer(store.create(session, request.caller, draft), 201, location))
 
 
 @endpoint(
@@ -97,7 +96,7 @@ def create_config(request: Request) -> Answer:
 def list_configs(request: Request) -> dict[str, Any]:
     found, query = _plugin(request), request.query
     with request.reads() as session:
-        return config_store.list_configs(
+        return store.list_configs(
             session,
             request.caller,
             found,
@@ -114,7 +113,7 @@ def list_configs(request: Request) -> dict[str, Any]:
 def get_config(request: Request) -> dict[str, Any]:
     found = _plugin(request)
     with request.reads() as session:
-        return config_store.read(session, request.caller, found, request.path["configId"])
+        return store.read(session, request.caller, found, request.path["configId"])
 
 
 @endpoint(
@@ -123,7 +122,7 @@ def get_config(request: Request) -> dict[str, Any]:
 )  # fmt: skip
 def put_config(request: Request) -> Answer:
     body = request.body
-    draft = config_store.draft_change(
+    draft = store.draft_change(
         request.database,
         request.cache,
         request.caller,
@@ -133,9 +132,7 @@ def put_config(request: Request) -> Answer:
         values=body["configItems"],
         is_default=body.get("isDefault"),
     )
-    return request.write(
-        lambda session: config_store.replace(session, request.caller, draft, request.if_match)
-    )
+    return request.write(lambda session: store.replace(session, request.caller, draft, request.if_match))
 
 
 @endpoint(
@@ -146,7 +143,7 @@ def delete_config(request: Request) -> Answer:
     found = _plugin(request)
 
     def work(session: Any) -> Answer:
-        config_store.delete(session, request.caller, found, request.path["configId"], request.if_match)
+        store.delete(session, request.caller, found, request.path["configId"], request.if_match)
         return Answer(status=204)
 
     return request.write(work)

@@ -14,7 +14,7 @@ from chalicelib.core import process
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.plugins import catalog, execution, execution_log, metrics
-from chalicelib.plugins.configs import SUBJECT_PATTERN
+from chalicelib.plugins.configs.scopes import SUBJECT_PATTERN
 from chalicelib.plugins.services import plugin_services
 
 blueprint = Blueprint(__name__)

@@ -16,10 +16,11 @@ from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.apps.tenants import find_app, lock_app
 from chalicelib.core import audit
 from chalicelib.core.caller import Caller
+from chalicelib.core.data_keys import open_box
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, NotFound, PreconditionFailed
 from chalicelib.core.representation import check_if_match, timestamp
-from chalicelib.core.secret_box import SecretBox, open_box
+from chalicelib.core.secret_box import SecretBox
 
 # All names fit on one page.
 MOST_SECRETS = 100

@@ -146,7 +146,7 @@ def delete_app(session: Unit, caller: Caller, alias_id: str, if_match: str | Non
     errors.Conflict
         `app.owns_resources` naming what it owns, `app.last_admin`
     """
-    from chalicelib.core.secret_box import DataKey
+    from chalicelib.core.data_keys import DataKey
 
     app = lock_app(session, alias_id)
     before = describe(app)

@@ -22,11 +22,11 @@ import chalicelib.apps.models
 import chalicelib.core.audit
 import chalicelib.core.cache_log
 import chalicelib.core.circuit_record
+import chalicelib.core.data_keys
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
 import chalicelib.core.leases
-import chalicelib.core.secret_box
 import chalicelib.plugins.models
 import chalicelib.tools.models
 from chalicelib.core import cache_log
@@ -47,11 +47,11 @@ MODEL_MODULES = (
     chalicelib.core.audit,
     chalicelib.core.cache_log,
     chalicelib.core.circuit_record,
+    chalicelib.core.data_keys,
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
     chalicelib.core.jobs,
     chalicelib.core.leases,
-    chalicelib.core.secret_box,
     chalicelib.plugins.models,
     chalicelib.tools.models,
 )

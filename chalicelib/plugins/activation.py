@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import Forbidden, Invalid, Violation
-from chalicelib.plugins import configs, graph
-from chalicelib.plugins.manifest import Manifest
+from chalicelib.plugins import graph
+from chalicelib.plugins.configs import snapshots, validation
 from chalicelib.plugins.models import (
     DISABLED,
     REGISTERED,
@@ -23,6 +23,7 @@ from chalicelib.plugins.models import (
     PluginTombstone,
     PluginVersion,
 )
+from chalicelib.plugins.package.manifest import Manifest
 
 
 def create(
@@ -60,13 +61,13 @@ def activate(
             PluginVersion.plugin_id == plugin.plugin_id, PluginVersion.version == plugin.version
         )
     ).one()
-    outgoing.config_snapshot = configs.snapshot(session, plugin.plugin_id)
+    outgoing.config_snapshot = snapshots.take(session, plugin.plugin_id)
     version_before = plugin.version
     kept = kept_configs(plugin, version, manifest) if action == "rollback" else None
     _copy(plugin, version, manifest)
     plugin.generation += 1
     if kept is not None:
-        configs.restore(session, plugin.plugin_id, kept)
+        snapshots.restore(session, plugin.plugin_id, kept)
     graph.record(session, plugin.plugin_id, manifest.dependencies)
     note(session, caller, plugin, action, version.version, from_version=version_before)
     return plugin
@@ -107,7 +108,7 @@ def check_configs(session: Session, plugin_id: str, manifest: Manifest) -> None:
     ------
     errors.Invalid
     """
-    problems = configs.violations_against(session, plugin_id, manifest.config_schema)
+    problems = validation.violations_against(session, plugin_id, manifest.config_schema)
     if problems:
         raise Invalid(
             "The plugin's stored configs do not fit the new configSchema.",

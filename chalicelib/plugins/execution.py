@@ -21,8 +21,9 @@ from chalicelib.core.errors import (
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.instances import Heartbeat
 from chalicelib.core.settings import settings
-from chalicelib.plugins import catalog, configs, loading
+from chalicelib.plugins import catalog, loading
 from chalicelib.plugins.catalog import Registration
+from chalicelib.plugins.configs import resolution
 from chalicelib.plugins.execution_log import MAX_ERROR_CODE, Execution, store
 from chalicelib.plugins.services import Services
 
@@ -74,7 +75,7 @@ def execute(
         Milliseconds that the plugin's own work may take, 1..25,000; None for what its manifest says. Loading it comes
         on top, within the 25 s that the whole may take.
     config_id, subject
-        Which configuration applies; see `configs.resolve`.
+        Which configuration applies; see `configs.resolution.resolve`.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def _settled(
         schema = declared.get("paramsSchema", found.resource["paramsSchema"])
         _refuse(schema, params, "/params", Invalid("The params do not fit.", code="plugin.params_invalid"))
         try:
-            config = configs.resolve(
+            config = resolution.resolve(
                 services.database,
                 services.cache,
                 found,

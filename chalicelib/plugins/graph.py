@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from chalicelib.core.errors import Conflict, Invalid, Violation
 from chalicelib.core.semver import parse_version, satisfies
 from chalicelib.plugins.catalog import SHARED
-from chalicelib.plugins.manifest import Dependency
 from chalicelib.plugins.models import ENABLED, Plugin, PluginDependency, PluginGraph
+from chalicelib.plugins.package.manifest import Dependency
 
 _THE_GRAPH = 1
 
@@ -132,20 +132,23 @@ def _path_back(session: Session, start: Plugin, end: tuple[int, str]) -> list[st
 
 def dependents(session: Session, plugin: Plugin) -> list[Need]:
     """Return the enabled plugins that need `plugin` as it stands (optional needs do not count)."""
+    found = []
+    for need in _needing(session, plugin.name):
+        chosen = provider(session, need.app_id, plugin.name)
+        if chosen is not None and chosen.plugin_id == plugin.plugin_id:
+            found.append(need)
+    return found
+
+
+def _needing(session: Session, name: str) -> list[Need]:
+    """Return the enabled plugins that need something of this name, whosever it is."""
     rows = session.execute(
         select(Plugin, PluginDependency.range)
         .join(PluginDependency, PluginDependency.plugin_id == Plugin.plugin_id)
-        .where(
-            PluginDependency.name == plugin.name, PluginDependency.optional == 0, Plugin.is_enabled == ENABLED
-        )
+        .where(PluginDependency.name == name, PluginDependency.optional == 0, Plugin.is_enabled == ENABLED)
         .order_by(Plugin.id)
     ).all()
-    found = []
-    for dependent, range_text in rows:
-        chosen = provider(session, dependent.app_id, plugin.name)
-        if chosen is not None and chosen.plugin_id == plugin.plugin_id:
-            found.append(Need(dependent.plugin_id, dependent.app_id, dependent.name, range_text))
-    return found
+    return [Need(row.plugin_id, row.app_id, row.name, range_text) for row, range_text in rows]
 
 
 def all_dependents(session: Session, plugin: Plugin) -> list[Plugin]:
@@ -182,13 +185,50 @@ def refuse_dependents(session: Session, plugin: Plugin) -> None:
         raise Conflict(
             f"{len(needs)} enabled plugin(s) need this one.",
             code="plugin.has_dependents",
-            extensions=_shown(plugin, needs),
+            extensions=_shown(plugin.app_id, needs),
         )
 
 
-def _shown(plugin: Plugin, needs: Sequence[Need]) -> dict[str, Any]:
-    """Return what the owner of a plugin may know of those that need it."""
-    own = [need.as_dict() for need in needs if need.app_id == plugin.app_id]
+def refuse_newcomer(session: Session, app_id: int, name: str) -> None:
+    """Refuse a new plugin of an app that would come before the shared one which enabled plugins of it need.
+
+    Raises
+    ------
+    errors.Conflict
+        With `dependents`.
+    """
+    _refuse_replacing(app_id, [need for need in _needing(session, name) if need.app_id == app_id])
+
+
+def refuse_sharing(session: Session, plugin: Plugin) -> None:
+    """Refuse to share a plugin that would come before the shared one which enabled plugins of other apps need: being
+    older, another tenant's plugin would become their provider unasked.
+
+    Raises
+    ------
+    errors.Conflict
+        With `dependentsElsewhere`.
+    """
+    moved = []
+    for need in _needing(session, plugin.name):
+        now = provider(session, need.app_id, plugin.name)
+        if now is not None and now.app_id != need.app_id and plugin.id < now.id:
+            moved.append(need)
+    _refuse_replacing(plugin.app_id, moved)
+
+
+def _refuse_replacing(app_id: int, needs: Sequence[Need]) -> None:
+    if needs:
+        raise Conflict(
+            f"{len(needs)} enabled plugin(s) need the shared plugin of this name, which this one would replace.",
+            code="plugin.replaces_provider",
+            extensions=_shown(app_id, needs),
+        )
+
+
+def _shown(app_id: int, needs: Sequence[Need]) -> dict[str, Any]:
+    """Return what the app that owns a plugin may know of those that need it."""
+    own = [need.as_dict() for need in needs if need.app_id == app_id]
     return {"dependents": own, "dependentsElsewhere": len(needs) - len(own)}
 
 
@@ -207,5 +247,5 @@ def check_dependents(session: Session, plugin: Plugin, version: str) -> None:
         raise Conflict(
             f"{version} does not satisfy {len(broken)} enabled plugin(s) that need this one.",
             code="plugin.breaks_dependents",
-            extensions=_shown(plugin, broken),
+            extensions=_shown(plugin.app_id, broken),
         )

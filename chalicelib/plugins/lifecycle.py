@@ -19,8 +19,8 @@ from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, Invalid, NotFound, TooLarge
 from chalicelib.core.representation import check_if_match
 from chalicelib.core.steps import declare, step
-from chalicelib.plugins import activation, catalog, configs, graph, loading, rendering
-from chalicelib.plugins.manifest import Manifest, stored_manifest
+from chalicelib.plugins import activation, catalog, graph, loading, rendering
+from chalicelib.plugins.configs import resolution
 from chalicelib.plugins.models import (
     BROKEN,
     DISABLED,
@@ -31,6 +31,7 @@ from chalicelib.plugins.models import (
     PluginRemoval,
     PluginVersion,
 )
+from chalicelib.plugins.package.manifest import Manifest, stored_manifest
 from chalicelib.plugins.services import Services
 
 STEPS = declare("lifecycle", ("load", "mark_broken", "verify", "commit"))
@@ -182,7 +183,7 @@ def share(
     Raises
     ------
     errors.Conflict
-        Taking back what enabled plugins of other apps need.
+        Taking back what enabled plugins of other apps need, or replacing it by sharing an older plugin of its name.
     """
     step("lifecycle", "commit")
     graph.lock(session)
@@ -198,6 +199,8 @@ def share(
                 code="plugin.has_dependents",
                 extensions={"dependents": [], "dependentsElsewhere": len(elsewhere)},
             )
+    else:
+        graph.refuse_sharing(session, plugin)
 
     def set_visibility(row: Plugin) -> None:
         row.visibility = visibility
@@ -307,7 +310,7 @@ def _load(
     kept: list[dict[str, Any]] | None = None,
 ) -> None:
     candidate = catalog.registration(plugin, version)
-    config = configs.resolve(
+    config = resolution.resolve(
         services.database,
         services.cache,
         candidate,

@@ -10,7 +10,7 @@ from chalicelib.core.hotcache import HotCache
 from chalicelib.core.settings import settings
 from chalicelib.core.storage import Storage
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.manifest import stored_manifest
+from chalicelib.plugins.package.manifest import stored_manifest
 
 # The invocation itself is over long before; a frozen environment must not find a stale URL still good.
 PRESIGNED_S = 120

@@ -35,12 +35,13 @@ from chalicelib.core.ids import new_suffix
 from chalicelib.core.representation import check_if_match
 from chalicelib.core.settings import VERSION
 from chalicelib.core.steps import declare, step
-from chalicelib.plugins import activation, catalog, configs, graph, loading, rendering
-from chalicelib.plugins.archive import check_archive
+from chalicelib.plugins import activation, catalog, graph, loading, rendering
+from chalicelib.plugins.configs import resolution
 from chalicelib.plugins.decision import Act, Installed, Offer, Terms, decide
 from chalicelib.plugins.models import ENABLED, Plugin, PluginVersion
 from chalicelib.plugins.ownership import hold_owner
-from chalicelib.plugins.package import Package, read_package
+from chalicelib.plugins.package.archive import check_archive
+from chalicelib.plugins.package.contents import Package, read_package
 from chalicelib.plugins.services import Services
 
 STEPS = declare("register", ("check", "compile", "store_compiled", "place", "load", "commit"))
@@ -272,6 +273,7 @@ class Registration:
             enabled=enabled,
         )
         if plugin is None:
+            graph.refuse_newcomer(session, self._caller.app_id, self._manifest.name)
             return
         graph.check_dependents(session, plugin, self._manifest.version)
         activation.check_configs(session, plugin.plugin_id, self._manifest)
@@ -294,7 +296,7 @@ class Registration:
         """Load the new version before the old one stops being active: a failure changes nothing."""
         services = self._services
         candidate = catalog.registration(plugin, version)
-        config = configs.resolve(
+        config = resolution.resolve(
             services.database, services.cache, candidate, app_id=plugin.app_id, subject=None, config_id=None
         )
         loading.smoke_load(

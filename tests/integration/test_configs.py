@@ -15,7 +15,8 @@ from chalicelib.core.audit import AuditLog
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound
-from chalicelib.plugins import catalog, config_store, configs
+from chalicelib.plugins import catalog
+from chalicelib.plugins.configs import resolution, snapshots, store, validation
 from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory
 from tests.http import Deployment, Response, deployed, settings
 from tests.plugin_rows import OTHER, OWNER, caller, put_plugin, warm_cache
@@ -60,11 +61,11 @@ def add(
     is_default: bool | None = None,
 ) -> dict[str, Any]:
     who, cache = who or caller(), warm_cache(database)
-    draft = config_store.draft_new(
+    draft = store.draft_new(
         database, cache, who, catalog.find(cache, who, plugin_id), scope=scope, subject=subject, name=name,
         values=values, is_default=is_default,
     )  # fmt: skip
-    return database.run(lambda session: config_store.create(session, who, draft))
+    return database.run(lambda session: store.create(session, who, draft))
 
 
 def change(
@@ -78,7 +79,7 @@ def change(
     is_default: bool | None = None,
 ) -> dict[str, Any]:
     draft = drafted(database, plugin_id, config_id, values, who=who, name=name, is_default=is_default)
-    return database.run(lambda session: config_store.replace(session, who or caller(), draft, None))
+    return database.run(lambda session: store.replace(session, who or caller(), draft, None))
 
 
 def drafted(
@@ -90,10 +91,10 @@ def drafted(
     who: Caller | None = None,
     name: str | None = None,
     is_default: bool | None = None,
-) -> config_store.Draft:
+) -> store.Draft:
     who, cache = who or caller(), warm_cache(database)
     found = catalog.find(cache, who, plugin_id)
-    return config_store.draft_change(
+    return store.draft_change(
         database, cache, who, found, config_id, name=name, values=values, is_default=is_default
     )
 
@@ -108,7 +109,7 @@ def in_force(
 ) -> dict[str, Any]:
     cache = warm_cache(database)
     found = catalog.find(cache, caller(app_id), plugin_id)
-    return configs.resolve(database, cache, found, app_id=app_id, subject=subject, config_id=config_id)
+    return resolution.resolve(database, cache, found, app_id=app_id, subject=subject, config_id=config_id)
 
 
 def rows(database: DatabaseService, model: Any) -> list[Any]:
@@ -198,14 +199,14 @@ def test_a_change_is_in_force_for_the_next_request_of_a_warm_process(
 
     def now() -> dict[str, Any]:
         cache.refresh()
-        return configs.resolve(database, cache, found, app_id=OWNER, subject="u1", config_id=None)
+        return resolution.resolve(database, cache, found, app_id=OWNER, subject="u1", config_id=None)
 
     assert now()["url"] == "https://a.example"
     change(database, plugin_id, made["configId"], {"url": "https://b.example", "token": "***"})
     assert now() == {"url": "https://b.example", "token": "s3cret", "channel": "#default"}
     add(database, plugin_id, {"channel": "#new"}, scope="user", subject="u1")
     assert now()["channel"] == "#new"
-    database.run(lambda session: config_store.delete(session, caller(), found, made["configId"], None))
+    database.run(lambda session: store.delete(session, caller(), found, made["configId"], None))
     with pytest.raises(Invalid):
         now()
 
@@ -216,11 +217,11 @@ def test_a_warm_process_resolves_without_a_statement(database: DatabaseService, 
     add(database, plugin_id, FULL)
     cache = warm_cache(database)
     found = catalog.find(cache, caller(), plugin_id)
-    configs.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)
+    resolution.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     assert (
-        configs.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)["token"]
+        resolution.resolve(database, cache, found, app_id=OWNER, subject=None, config_id=None)["token"]
         == "s3cret"
     )
     assert statements == []
@@ -320,7 +321,7 @@ def test_only_the_owners_admins_write_global_configs(
     with pytest.raises(Forbidden):
         change(database, plugin_id, made["configId"], FULL, who=who)
     with pytest.raises(Forbidden):
-        database.run(lambda session: config_store.delete(session, who, found, made["configId"], None))
+        database.run(lambda session: store.delete(session, who, found, made["configId"], None))
 
 
 def test_other_tenants_neither_see_nor_touch_a_config(database: DatabaseService, plugin_id: str) -> None:
@@ -330,9 +331,9 @@ def test_other_tenants_neither_see_nor_touch_a_config(database: DatabaseService,
     with pytest.raises(NotFound):
         change(database, plugin_id, made["configId"], FULL, who=who)
     with pytest.raises(NotFound):
-        database.run(lambda session: config_store.delete(session, who, found, made["configId"], None))
+        database.run(lambda session: store.delete(session, who, found, made["configId"], None))
     with database.reads() as session, pytest.raises(NotFound):
-        config_store.read(session, who, found, made["configId"])
+        store.read(session, who, found, made["configId"])
 
 
 def test_writes_are_audited_and_the_owners_are_in_the_plugins_history(
@@ -341,7 +342,7 @@ def test_writes_are_audited_and_the_owners_are_in_the_plugins_history(
     made = add(database, plugin_id, FULL)
     change(database, plugin_id, made["configId"], {**FULL, "url": "b"})
     found = catalog.find(warm_cache(database), caller(), plugin_id)
-    database.run(lambda session: config_store.delete(session, caller(), found, made["configId"], None))
+    database.run(lambda session: store.delete(session, caller(), found, made["configId"], None))
     add(database, plugin_id, FULL, who=caller(OTHER))
     audited = sorted(rows(database, AuditLog), key=lambda row: row.id)
     assert [(row.app_id, row.action, row.object_id) for row in audited[:3]] == [
@@ -359,7 +360,7 @@ def test_a_draft_for_another_schema_is_refused(database: DatabaseService, plugin
     draft = drafted(database, plugin_id, made["configId"], FULL)
     set_schema(database, plugin_id, {"properties": {"url": {"writeOnly": True}}})
     with pytest.raises(Conflict) as raised:
-        database.run(lambda session: config_store.replace(session, caller(), draft, None))
+        database.run(lambda session: store.replace(session, caller(), draft, None))
     assert raised.value.code == "plugin.changed"
 
 
@@ -370,7 +371,7 @@ def test_a_mask_does_not_bring_back_a_secret_that_another_writer_replaced(
     draft = drafted(database, plugin_id, made["configId"], {"url": "b", "token": "***"})
     change(database, plugin_id, made["configId"], {**FULL, "token": "rotated"})
     with pytest.raises(Conflict) as raised:
-        database.run(lambda session: config_store.replace(session, caller(), draft, None))
+        database.run(lambda session: store.replace(session, caller(), draft, None))
     assert raised.value.code == "config.changed"
     assert in_force(database, plugin_id)["token"] == "rotated"
 
@@ -386,7 +387,7 @@ def test_a_config_write_waits_for_an_update_of_its_plugin(database: DatabaseServ
         own = DatabaseService(database.database_url)
         try:
             told.set()
-            own.run(lambda session: config_store.replace(session, caller(), draft, None))
+            own.run(lambda session: store.replace(session, caller(), draft, None))
             outcome.append("written")
         except Conflict as error:
             outcome.append(error.code)
@@ -415,7 +416,7 @@ def test_of_two_writers_that_want_to_be_the_default_one_is(database: DatabaseSer
     for name in ("a", "b", "c", "d"):
         cache = warm_cache(database)
         found = catalog.find(cache, caller(), plugin_id)
-        draft = config_store.draft_new(
+        draft = store.draft_new(
             database,
             cache,
             caller(),
@@ -429,10 +430,10 @@ def test_of_two_writers_that_want_to_be_the_default_one_is(database: DatabaseSer
         drafts.append(draft)
     start = threading.Barrier(len(drafts))
 
-    def write(draft: config_store.Draft) -> None:
+    def write(draft: store.Draft) -> None:
         own = DatabaseService(database.database_url)
         start.wait(10)
-        own.run(lambda session: config_store.create(session, caller(), draft))
+        own.run(lambda session: store.create(session, caller(), draft))
         own.close()
 
     threads = [threading.Thread(target=write, args=[draft]) for draft in drafts]
@@ -449,7 +450,7 @@ def test_of_two_writers_that_want_to_be_the_default_one_is(database: DatabaseSer
 
 def against(database: DatabaseService, plugin_id: str, schema: Any) -> list[tuple[str, str]]:
     with database.reads() as session:
-        found = configs.violations_against(session, plugin_id, schema)
+        found = validation.violations_against(session, plugin_id, schema)
     return [(problem.pointer.partition("/configs/")[2].partition("/")[2], problem.rule) for problem in found]
 
 
@@ -475,14 +476,14 @@ def test_a_snapshot_restores_values_but_neither_deleted_configs_nor_removes_new_
     kept = add(database, plugin_id, FULL)
     deleted = add(database, plugin_id, FULL, scope="user", subject="u1")
     with database.reads() as session:
-        snapshot = json.loads(json.dumps(configs.snapshot(session, plugin_id)))
+        snapshot = json.loads(json.dumps(snapshots.take(session, plugin_id)))
     assert "s3cret" not in json.dumps(snapshot)
     change(database, plugin_id, kept["configId"], {"url": "later", "token": "later"})
     found = catalog.find(warm_cache(database), caller(), plugin_id)
-    database.run(lambda session: config_store.delete(session, caller(), found, deleted["configId"], None))
+    database.run(lambda session: store.delete(session, caller(), found, deleted["configId"], None))
     new = add(database, plugin_id, {"url": "new"}, scope="user", subject="u2")
 
-    database.run(lambda session: configs.restore(session, plugin_id, snapshot))
+    database.run(lambda session: snapshots.restore(session, plugin_id, snapshot))
 
     assert in_force(database, plugin_id) == {**FULL, "channel": "#default"}
     assert {row.config_id for row in rows(database, PluginConfig)} == {kept["configId"], new["configId"]}

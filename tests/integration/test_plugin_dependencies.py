@@ -336,6 +336,38 @@ def test_an_apps_own_plugin_comes_before_a_shared_one(here: World, stranger: Cli
     assert here.act(theirs.plugin_id, "disable", stranger).status == 200
 
 
+def test_a_new_plugin_does_not_replace_what_enabled_ones_have(here: World, stranger: Client) -> None:
+    shared(here, stranger, "lib-one", "1.0.0")
+    needy = here.enabled("needy", dependencies=["lib-one@^1"])
+    before = here.everything()
+    refused = here.install(package("lib-one", "9.0.0"))
+    assert dependents(refused, "plugin.replaces_provider") == (["needy"], 0)
+    assert here.everything() == before
+    # Disabled it has no provider to lose, and says what it lacks when it is enabled again.
+    here.act(needy, "disable")
+    here.installed("lib-one", "9.0.0")
+    assert rules(here.act(needy, "enable")) == [("/dependencies/0", "dependency.version")]
+
+
+def test_a_plugin_that_is_shared_later_does_not_replace_what_others_have(
+    here: World, stranger: Client
+) -> None:
+    third = here.publisher("third", "admin")
+    older = here.installed("lib-one", "9.0.0", client=third)
+    newer = shared(here, stranger, "lib-one", "1.0.0")
+    needy = here.enabled("needy", dependencies=["lib-one@^1"])
+    before = here.everything()
+    refused = third.patch(f"{PLUGINS}/{older}", {"visibility": "shared"})
+    assert dependents(refused, "plugin.replaces_provider") == ([], 1)
+    assert here.everything() == before
+    # Whoever has an own one loses nothing, and what comes after replaces nothing.
+    here.act(needy, "disable")
+    here.enabled("lib-one")
+    here.act(needy, "enable")
+    assert third.patch(f"{PLUGINS}/{older}", {"visibility": "shared"}).status == 200
+    assert here.act(newer, "disable", stranger).status == 200
+
+
 # -- two writers ---------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,8 @@ from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, HotplugError, Invalid
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.instances import Heartbeat
-from chalicelib.plugins import catalog, config_store, execution, installs, lifecycle
+from chalicelib.plugins import catalog, execution, installs, lifecycle
+from chalicelib.plugins.configs import store
 from chalicelib.plugins.decision import Act
 from chalicelib.plugins.models import (
     CANCELLED,
@@ -106,11 +107,11 @@ def activate(session: Unit, plugin_id: str, version: str) -> None:
 
 def add_config(database: DatabaseService, plugin_id: str, values: dict[str, Any]) -> None:
     cache = warm_cache(database)
-    draft = config_store.draft_new(
+    draft = store.draft_new(
         database, cache, caller(), catalog.find(cache, caller(), plugin_id), scope="app", subject=None, name="main",
         values=values, is_default=True,
     )  # fmt: skip
-    database.run(lambda session: config_store.create(session, caller(), draft))
+    database.run(lambda session: store.create(session, caller(), draft))
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["updated", "uninstalled"])

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from chalicelib.core.addresses import MAX_URL_LENGTH
-from chalicelib.core.http_out import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
+from chalicelib.core.http_request import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding.text import encode, encode_reserved, scalar_text
 from chalicelib.tools.openapi.operation import Style

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.packages import write_package
-from chalicelib.plugins.package import read_package
+from chalicelib.plugins.package.contents import read_package
 
 
 def test_a_package_has_its_size_holds_and_never_repeats(tmp_path: Path) -> None:

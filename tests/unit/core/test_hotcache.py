@@ -509,7 +509,7 @@ def fresh(template: Path, tmp_path: Path) -> Iterator[Callable[[], str]]:
     yield copy
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=10, max_size=40))
 def test_no_request_sees_an_old_state(fresh: Callable[[], str], steps: list[tuple[str, Any, Any]]) -> None:
     history = History(fresh())

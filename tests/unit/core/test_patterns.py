@@ -157,7 +157,7 @@ _regular = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(_regular, st.text(alphabet="ab -", max_size=6))
 def test_agrees_with_a_backtracker_where_both_mean_the_same(pattern: str, text: str) -> None:
     assert compile_pattern(pattern).search(text) == (re.search(pattern, text) is not None)

@@ -22,9 +22,11 @@ from chalicelib.core.hotcache import HotCache
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.paging import Page, list_page
 from chalicelib.core.representation import check_if_match, timestamp
-from chalicelib.plugins import catalog, config_crypto, configs
+from chalicelib.plugins import catalog
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.configs import GLOBAL, USER, not_found, schema_of, scope_id
+from chalicelib.plugins.configs import keys, scopes, secrets, validation
+from chalicelib.plugins.configs.scopes import GLOBAL, USER, not_found, scope_id
+from chalicelib.plugins.configs.validation import schema_of
 from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory
 
 
@@ -56,7 +58,7 @@ def rendered(row: PluginConfig, schema: Any, reader: Caller) -> dict[str, Any]:
         "scope": row.scope,
         "subject": row.scope_id.partition(":")[2] if row.scope == USER else None,
         "isDefault": bool(row.is_default),
-        "configItems": config_crypto.masked(row.config_items, schema),
+        "configItems": secrets.masked(row.config_items, schema),
         "createdBy": None if author is None else str(author),
         "createTime": timestamp(row.create_time),
         "updateTime": timestamp(row.update_time),
@@ -70,7 +72,7 @@ def read(session: Session, caller: Caller, found: Registration, config_id: str) 
     ------
     errors.NotFound
     """
-    row = configs.one(session, caller.app_id, found.plugin_id, config_id)
+    row = scopes.find(session, caller.app_id, found.plugin_id, config_id)
     if row is None:
         raise not_found()
     return rendered(row, schema_of(found), caller)
@@ -87,7 +89,7 @@ def list_configs(
 ) -> dict[str, Any]:
     """Return a page of the plugin's configs that the caller sees, newest first."""
     query = select(PluginConfig).where(
-        PluginConfig.plugin_id == found.plugin_id, configs.seen_by(caller.app_id)
+        PluginConfig.plugin_id == found.plugin_id, scopes.seen_by(caller.app_id)
     )
     if scope is not None:
         query = query.where(PluginConfig.scope == scope)
@@ -157,7 +159,7 @@ def draft_change(
     errors.NotFound, errors.Forbidden, errors.Invalid
     """
     with database.reads() as session:
-        row = configs.one(session, caller.app_id, found.plugin_id, config_id)
+        row = scopes.find(session, caller.app_id, found.plugin_id, config_id)
     if row is None:
         raise not_found()
     _check_may_write(caller, found, row.scope)
@@ -187,11 +189,11 @@ def _seal(
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
     schema, place = schema_of(found), (found.plugin_id, config_id)
-    box = configs.box_of(database, cache, app_id)
-    items, problems = config_crypto.sealed(schema, values, place, box, before)
+    box = keys.box_of(database, cache, app_id)
+    items, problems = secrets.sealed(schema, values, place, box, before)
     if not problems:
-        plain = config_crypto.revealed(items, place, box)
-        problems = configs.violations_of(schema, plain, "/configItems", partial=True)
+        plain = secrets.revealed(items, place, box)
+        problems = validation.violations_of(schema, plain, "/configItems", partial=True)
     if problems:
         raise Invalid("The values do not fit the configSchema.", code="config.invalid", errors=problems)
     return items
@@ -237,7 +239,7 @@ def replace(session: Unit, caller: Caller, draft: Draft, if_match: str | None) -
         `config.changed`: a secret that `***` was to keep is another by now.
     """
     plugin = _locked(session, caller, draft)
-    row = configs.one(session, caller.app_id, draft.plugin_id, draft.config_id, lock=True)
+    row = scopes.find(session, caller.app_id, draft.plugin_id, draft.config_id, lock=True)
     if row is None:
         raise not_found()
     before = rendered(row, plugin.config_schema, caller)
@@ -262,7 +264,7 @@ def delete(session: Unit, caller: Caller, found: Registration, config_id: str, i
     errors.NotFound, errors.Forbidden, errors.PreconditionFailed
     """
     plugin = _lock(session, caller, found.plugin_id)
-    row = configs.one(session, caller.app_id, found.plugin_id, config_id, lock=True)
+    row = scopes.find(session, caller.app_id, found.plugin_id, config_id, lock=True)
     if row is None:
         raise not_found()
     _check_may_write(caller, found, row.scope)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from chalicelib.core import errors
 from chalicelib.core.errors import Violation
-from chalicelib.plugins import archive, entry_names, manifest
-from chalicelib.plugins.archive import Archive, ArchiveLimits
-from chalicelib.plugins.manifest import Manifest
+from chalicelib.plugins.package import archive, entry_names, manifest
+from chalicelib.plugins.package.archive import Archive, ArchiveLimits
+from chalicelib.plugins.package.manifest import Manifest
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from chalicelib.core import errors
-from chalicelib.plugins import package
-from chalicelib.plugins.archive import ArchiveLimits
+from chalicelib.plugins.package import contents
+from chalicelib.plugins.package.archive import ArchiveLimits
 from tests.corpus import packages
 from tests.corpus.cases import MAIN, MANIFEST, Case, manifest
 from tests.corpus.raw_zip import Member, build
@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 def refusal(path: Path) -> errors.Invalid:
     with pytest.raises(errors.Invalid) as caught:
-        package.read_package(path, platform_version=VERSION)
+        contents.read_package(path, platform_version=VERSION)
     return caught.value
 
 
@@ -49,7 +49,7 @@ def test_each_hostile_package_is_refused_for_its_own_reason_in_bounded_memory(
 def test_each_good_package_is_accepted(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "package.zip"
     case.build(path)
-    found = package.read_package(path, platform_version=VERSION)
+    found = contents.read_package(path, platform_version=VERSION)
     assert found.manifest.document == json.loads(found.manifest_bytes)
     assert found.manifest.name == "notify-chat" and found.manifest.entry_point in found.files
     with zipfile.ZipFile(path) as reference:
@@ -77,7 +77,7 @@ def test_limits_are_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "package.zip"
     path.write_bytes(build([MANIFEST, MAIN]))
     with pytest.raises(errors.Invalid) as caught:
-        package.read_package(path, platform_version=VERSION, limits=ArchiveLimits(unpacked_bytes=100))
+        contents.read_package(path, platform_version=VERSION, limits=ArchiveLimits(unpacked_bytes=100))
     assert [violation.rule for violation in caught.value.errors] == ["zip.unpacked_size"]
 
 
@@ -88,18 +88,18 @@ def test_a_manifest_of_exactly_256_kib_is_read(tmp_path: Path) -> None:
         if rules:
             assert [violation.rule for violation in refusal(path).errors] == rules
         else:
-            assert len(package.read_package(path, platform_version=VERSION).manifest_bytes) == size
+            assert len(contents.read_package(path, platform_version=VERSION).manifest_bytes) == size
 
 
 def test_a_bare_entry_point_is_packed_the_same_way_every_time(tmp_path: Path) -> None:
-    packed = package.pack_entry_point("main.py", MAIN.data, MANIFEST.data)
-    assert packed == package.pack_entry_point("main.py", MAIN.data, MANIFEST.data)
+    packed = contents.pack_entry_point("main.py", MAIN.data, MANIFEST.data)
+    assert packed == contents.pack_entry_point("main.py", MAIN.data, MANIFEST.data)
     # The very bytes, so that another zlib or Python that packs otherwise is noticed.
-    fixed = package.pack_entry_point("main.py", b"x = 1\n", b"{}")
+    fixed = contents.pack_entry_point("main.py", b"x = 1\n", b"{}")
     assert hashlib.sha256(fixed).hexdigest() == DIGEST
     path = tmp_path / "package.zip"
     path.write_bytes(packed)
-    found = package.read_package(path, platform_version=VERSION)
+    found = contents.read_package(path, platform_version=VERSION)
     assert found.files == {"manifest.json": len(MANIFEST.data), "main.py": len(MAIN.data)}
     with zipfile.ZipFile(io.BytesIO(packed)) as reference:
         assert reference.read("main.py") == MAIN.data
@@ -124,12 +124,12 @@ DIGEST = "742cccac9783388da5b09c260a1b18019bd4831f35e3afe2821d54f815c311ee"
 )
 def test_a_bare_entry_point_with_a_bad_name_is_refused(name: str) -> None:
     with pytest.raises(errors.Invalid) as caught:
-        package.pack_entry_point(name, b"x", b"{}")
+        contents.pack_entry_point(name, b"x", b"{}")
     assert caught.value.code == "plugin.package_invalid" and caught.value.errors
 
 
 def test_every_rule_of_the_manifest_has_a_hostile_case() -> None:
-    source = (Path(package.__file__).parent / "manifest.py").read_text()
+    source = (Path(contents.__file__).parent / "manifest.py").read_text()
     rules = {f"manifest.{part.split(chr(34))[0]}" for part in source.split('"manifest.')[1:]}
     assert rules - {"manifest.json"} == {
         case.rule for case in MANIFEST_CASES if case.rule.startswith("manifest.")

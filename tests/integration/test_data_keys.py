@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.core import secret_box
+from chalicelib.core import data_keys, master_keys
+from chalicelib.core.data_keys import DataKey
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import HotplugError
-from chalicelib.core.secret_box import DataKey, FileMaster, KmsMaster, Masters, WrappedKey
+from chalicelib.core.master_keys import FileMaster, KmsMaster, Masters, WrappedKey
 from tests.ministack import running_ministack
 
 AAD = ("plugin_x_1", "17", "/apiKey")
@@ -34,9 +35,9 @@ def master(tmp_path: Path) -> Iterator[MeetingMaster]:
     path = tmp_path / "key"
     path.write_bytes(b"k" * 32)
     meeting = MeetingMaster(str(path))
-    secret_box.use(Masters(meeting, meeting))
+    master_keys.use(Masters(meeting, meeting))
     yield meeting
-    secret_box.use(None)
+    master_keys.use(None)
 
 
 def race(url: str, work: str) -> list[str]:
@@ -48,8 +49,8 @@ def race(url: str, work: str) -> list[str]:
         service = DatabaseService(url)
         try:
             if work == "rotate":
-                secret_box.rotate(service, 7)
-            tokens.append(secret_box.open_box(service, 7).encrypt("hunter2", AAD))
+                data_keys.rotate(service, 7)
+            tokens.append(data_keys.open_box(service, 7).encrypt("hunter2", AAD))
         except Exception as error:
             failed.append(error)
         finally:
@@ -70,11 +71,11 @@ def test_of_two_writers_exactly_one_key_wins(
 ) -> None:
     database.create_db_and_tables([DataKey])
     tokens = race(database.database_url, work)
-    (key,) = secret_box.load_or_create_data_key(database, 7)
+    (key,) = data_keys.load_or_create_data_key(database, 7)
     assert key.key_version == 1
     # THEN what the loser encrypted opens as well, in a process that has seen neither
-    secret_box.use(Masters(master, master))
-    box = secret_box.open_box(database, 7)
+    master_keys.use(Masters(master, master))
+    box = data_keys.open_box(database, 7)
     assert [box.decrypt(token, AAD) for token in tokens] == ["hunter2", "hunter2"]
 
 

@@ -12,9 +12,9 @@ from chalicelib.core import errors, schemas, semver, strict_json
 from chalicelib.core.errors import Violation
 from chalicelib.core.schema_check import Schema, count_objects
 from chalicelib.core.strict_json import escape
-from chalicelib.plugins import entry_names
-from chalicelib.plugins.manifest_shape import HOST, MANIFEST_SCHEMA, NAME, PLUGIN_TYPES
-from chalicelib.plugins.manifest_values import BOUNDS, byte_count, cpu_millis, is_license
+from chalicelib.plugins.package import entry_names
+from chalicelib.plugins.package.manifest_shape import HOST, MANIFEST_SCHEMA, NAME, PLUGIN_TYPES
+from chalicelib.plugins.package.manifest_values import BOUNDS, byte_count, cpu_millis, is_license
 
 __all__ = ["HOST", "Action", "Dependency", "Manifest", "Resources", "parse_manifest", "stored_manifest"]
 

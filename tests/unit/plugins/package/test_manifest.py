@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core import errors
-from chalicelib.plugins import manifest_values
-from chalicelib.plugins.manifest import Action, Dependency, Manifest, Resources, parse_manifest
+from chalicelib.plugins.package import manifest_values
+from chalicelib.plugins.package.manifest import Action, Dependency, Manifest, Resources, parse_manifest
 from tests.corpus import cases
 from tests.corpus.good_packages import FULL
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.core import errors
-from chalicelib.plugins import archive
+from chalicelib.plugins.package import archive
 from tests.corpus import packages
 from tests.corpus.cases import MANIFEST, Case
 from tests.corpus.good_packages import by_zipfile
@@ -72,7 +72,7 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 def test_every_rule_of_the_checker_has_a_hostile_case() -> None:
     source = "".join(
         (Path(archive.__file__).parent / f"{name}.py").read_text()
-        for name in ("archive", "archive_format", "entry_names")
+        for name in ("archive", "zip_format", "entry_names")
     )
     rules = {f"zip.{part.split(chr(34))[0]}" for part in source.split('"zip.')[1:]}
     elsewhere = {"zip.archive_size", "zip.missing", "zip.entry_size"}

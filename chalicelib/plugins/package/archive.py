@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from chalicelib.core import errors
 from chalicelib.core.errors import Violation
-from chalicelib.plugins import archive_format, entry_names
-from chalicelib.plugins.archive_format import Header
+from chalicelib.plugins.package import entry_names, zip_format
+from chalicelib.plugins.package.zip_format import Header
 
 MIB = 1024 * 1024
 MANIFEST = "manifest.json"
@@ -149,7 +149,7 @@ def inspect_archive(path: Path, limits: ArchiveLimits) -> tuple[Archive | None, 
         message = f"has {size} bytes; at most {limits.archive_bytes} are allowed"
         return None, [Violation("", "zip.archive_size", message)]
     with path.open("rb") as file:
-        headers, directory, found = archive_format.read_directory(file, size, limits.entries)
+        headers, directory, found = zip_format.read_directory(file, size, limits.entries)
         if found:
             return None, found
         entries, found = _check_entries(file, headers, directory, limits)
@@ -169,8 +169,8 @@ def _check_entries(
     spans = []
     for header in headers:
         name = _decode(header)
-        data, here = archive_format.check_local(file, header, directory)
-        here = [*archive_format.check_header(header), *here, *_check_kind(header)]
+        data, here = zip_format.check_local(file, header, directory)
+        here = [*zip_format.check_header(header), *here, *_check_kind(header)]
         here.extend(entry_names.check_name(name, header.label))
         spans.append((header.offset, data + header.packed, header.label))
         if any(violation.rule in _UNREADABLE for violation in here):
@@ -183,7 +183,7 @@ def _check_entries(
     if MANIFEST not in (name for name, _ in labelled):
         found.append(Violation(MANIFEST, "zip.manifest_missing", "is not at the root of the package"))
     if not any(violation.rule in _UNMEASURABLE for violation in found):
-        found.extend(archive_format.check_layout(spans, directory))
+        found.extend(zip_format.check_layout(spans, directory))
     if sum(header.size for header in headers) > limits.unpacked_bytes:
         # Declared sizes first, it costs nothing; `_stream` then stops at the first byte beyond a declared
         # size.
@@ -200,7 +200,7 @@ def _check_kind(header: Header) -> Iterator[Violation]:
     """Name encoding and kind of entry: regular files and folders only."""
     label = header.label
     try:
-        header.raw_name.decode("utf-8" if header.flags & archive_format.FLAG_UTF8 else "ascii")
+        header.raw_name.decode("utf-8" if header.flags & zip_format.FLAG_UTF8 else "ascii")
     except UnicodeDecodeError:
         # Without the flag a name is code page 437 to one reader and UTF-8 to the next.
         yield Violation(label, "zip.name_encoding", "is not ASCII, nor UTF-8 with the flag that says so")
@@ -257,7 +257,7 @@ def _stream(file: BinaryIO, entry: Entry, limits: ArchiveLimits) -> Iterator[byt
 def _inflate(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
     file.seek(entry.data_offset)
     left = entry.packed
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == archive_format.DEFLATED else None
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == zip_format.DEFLATED else None
     while left:
         raw = file.read(min(_CHUNK, left))
         if not raw:

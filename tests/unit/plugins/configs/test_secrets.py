@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.core.errors import HotplugError
 from chalicelib.core.secret_box import SecretBox
-from chalicelib.plugins import configs
-from chalicelib.plugins.config_crypto import masked, opaque, revealed, sealed, secret_places
+from chalicelib.plugins.configs.secrets import masked, opaque, revealed, sealed, secret_places
 
 SECRET: dict[str, Any] = {"type": "string", "writeOnly": True}
 PLAIN: dict[str, Any] = {"type": "string"}
@@ -165,9 +164,3 @@ def test_stars_inside_what_is_secret_as_a_whole_now_are_refused() -> None:
 def test_opaque_values_have_the_secrets_type(value: Any, stand_in: Any) -> None:
     items, _ = sealed({"properties": {"a": SECRET}}, {"a": value}, PLACE, box)
     assert opaque(items) == {"a": stand_in}
-
-
-def test_subjects_of_two_apps_are_filed_apart() -> None:
-    assert configs.scope_id("user", 1, "1") != configs.scope_id("user", 11, "")
-    assert configs.scope_id("user", 1, "23") != configs.scope_id("user", 12, "3")
-    assert len(configs.scope_id("user", 2**63 - 1, "s" * 100)) <= 128

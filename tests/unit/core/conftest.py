@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chalicelib.core import master_keys
+from chalicelib.core.master_keys import KmsMaster, Masters
+from tests.fakes.kms import FakeKms
+
+
+@pytest.fixture
+def kms() -> Iterator[FakeKms]:
+    """This process's master key, in a KMS in memory."""
+    fake = FakeKms()
+    master_keys.use(Masters(KmsMaster("alias/hotplug", fake)))
+    yield fake
+    master_keys.use(None)
