@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core.errors import HotplugError, UpstreamFailed
-from chalicelib.core.http_out import HttpOut, OutResponse
+from chalicelib.core.http_out import OutResponse
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.tools.authorization import Authorization, Reveal, Tokens, authorize
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.binding.request import BoundRequest
+from chalicelib.tools.services import AppHttp
 
 DEFAULT_TIMEOUT_MS = 20_000
 MAX_TIMEOUT_MS = 25_000
@@ -83,7 +84,7 @@ class ReadyCall:
     options: Options = field(default_factory=Options)
 
 
-def call(http: HttpOut, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
+def call(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
     """Send a call and return its answer. Not inside a unit of work.
 
     Raises
@@ -120,7 +121,7 @@ def call(http: HttpOut, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
     return found
 
 
-def _send(http: HttpOut, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse, Authorization]:
+def _send(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse, Authorization]:
     request = ready.request
     authorization = authorize(
         ready.plan.operation.security, request.base_url, ready.reveal, tokens, ready.owner, http.request

@@ -14,6 +14,6 @@ def owned_by_app(session: Session, app_id: int) -> list[str]:
     return [name for kind, name in names.items() if session.scalars(_one(app_id, kind)).first() is not None]
 
 
-def _one(app_id: int, kind: str) -> Select[tuple[int]]:
+def _one(app_id: int, kind: str) -> Select[int]:
     live = (ToolMeta.app_id == app_id, ToolMeta.kind == kind, ToolMeta.is_deleted == 0)
     return select(ToolMeta.id).where(*live).limit(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
+from chalicelib.core.errors import UpstreamFailed
 from chalicelib.tools import credentials
 from chalicelib.tools.authorization import authorize_server
 from chalicelib.tools.credentials import Credential
@@ -40,8 +42,8 @@ def ask(
         Those of `mcp_client.client`, and of asking for a token.
     """
     headers = _headers(services, caller, server_id, url, given)
-    http = services.http_of(caller.app_id)
-    return client.list_tools(http, url, headers, timeout_s=ASK_TIMEOUT_S)
+    with _watched(services, caller, url):
+        return client.list_tools(services.http, url, headers, timeout_s=ASK_TIMEOUT_S)
 
 
 def call(
@@ -62,15 +64,16 @@ def call(
 
     def work() -> dict[str, Any]:
         headers = _headers(services, caller, server.server_id, server.url, ())
-        return client.call_tool(
-            services.http_of(caller.app_id),
-            server.url,
-            headers,
-            name,
-            arguments,
-            timeout_s=timeout_ms / 1000,
-            dialect=server.dialect,
-        )
+        with _watched(services, caller, server.url):
+            return client.call_tool(
+                services.http,
+                server.url,
+                headers,
+                name,
+                arguments,
+                timeout_s=timeout_ms / 1000,
+                dialect=server.dialect,
+            )
 
     return recorded(
         services,
@@ -80,6 +83,18 @@ def call(
         lambda _: None,
         lambda result: "mcp.tool_error" if result.get("isError") is True else None,
     )
+
+
+@contextmanager
+def _watched(services: Services, caller: Caller, url: str) -> Iterator[None]:
+    """Let the breaker learn from a conversation with a server; one that is open refuses it (`CircuitOpen`)."""
+    with services.breaker.watch(caller.app_id, url) as watched:
+        try:
+            yield
+        except UpstreamFailed as error:
+            if "status" in error.extensions:
+                watched.answered(error.extensions["status"])
+            raise
 
 
 def _headers(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chalicelib.core import audit
+from chalicelib.core import app_box, audit
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, Violation
@@ -24,7 +24,7 @@ from chalicelib.core.paging import Page, list_page
 from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.plugins import catalog
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.configs import keys, scopes, secrets, validation
+from chalicelib.plugins.configs import scopes, secrets, validation
 from chalicelib.plugins.configs.scopes import GLOBAL, USER, not_found, scope_id
 from chalicelib.plugins.configs.validation import schema_of
 from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory
@@ -189,7 +189,7 @@ def _seal(
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
     schema, place = schema_of(found), (found.plugin_id, config_id)
-    box = keys.box_of(database, cache, app_id)
+    box = app_box.box_of(database, cache, app_id)
     items, problems = secrets.sealed(schema, values, place, box, before)
     if not problems:
         plain = secrets.revealed(items, place, box)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 import httpx2
@@ -83,9 +83,11 @@ class Connection:
         `call_tool` lists all tools again to validate what it returns.
         """
         left = self._requests_end - anyio.current_time()
-        return await self.client.session.send_request(
-            request, _JSON, request_read_timeout_seconds=max(left, 0.0)
+        # The SDK names its own models as the only results; the adapter of a plain object does as well.
+        result: dict[str, Any] = await self.client.session.send_request(
+            request, cast(Any, _JSON), request_read_timeout_seconds=max(left, 0.0)
         )
+        return result
 
 
 async def converse(
