@@ -22,8 +22,8 @@ MAX_NUMBER_ID = 2**63 - 1
 # Begins with a letter or digit: `..` is no version.
 VERSION_PATTERN = "^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$"
 
-# What the protocol recommends is narrower; servers use slashes and colons, too.
-TOOL_NAME_PATTERN = "^[!-~]{1,128}$"
+# What the protocol recommends, and the colon that servers use to name a group.
+TOOL_NAME_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 
 # Sibling routes must use one name for a variable (API Gateway refuses others), so one table serves them all.
 PATH: dict[str, str] = {

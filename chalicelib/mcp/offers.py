@@ -91,8 +91,17 @@ class Provider(Protocol):
     def describe(self, caller: Caller, named: Sequence[tuple[str, Key]]) -> list[Offer]:
         """Return the offers of at most a page of names, in their order, without those that are gone meanwhile."""
 
-    def call(self, caller: Caller, key: Key, arguments: dict[str, Any]) -> ToolResult:
+    def call(
+        self, caller: Caller, key: Key, arguments: dict[str, Any], meta: Mapping[str, Any]
+    ) -> ToolResult:
         """Run one. Not inside a unit of work.
+
+        Parameters
+        ----------
+        arguments
+            What the model gives.
+        meta
+            The request's `_meta`: what the program around the model adds.
 
         Raises
         ------

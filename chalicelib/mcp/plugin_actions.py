@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,7 +55,9 @@ class PluginActions:
             if action in found.get(plugin_id, {})
         ]
 
-    def call(self, caller: Caller, key: Key, arguments: dict[str, Any]) -> ToolResult:
+    def call(
+        self, caller: Caller, key: Key, arguments: dict[str, Any], meta: Mapping[str, Any]
+    ) -> ToolResult:
         """Run an action and keep its row, as POST /plugins/{pluginId}/execute does.
 
         Raises
@@ -78,8 +80,8 @@ class PluginActions:
             error.errors = tuple(_in_arguments(one, taken) for one in error.errors)
             raise
         self.services.database.run(lambda session: execution_log.store(session, run))
-        meta = {"hotplug/executionId": run.execution_id, "hotplug/version": run.version}
-        return ToolResult([_text(run.result)], run.result, meta=meta)
+        told = {"hotplug/executionId": run.execution_id, "hotplug/version": run.version}
+        return ToolResult([_text(run.result)], run.result, meta=told)
 
     def _arguments(self, caller: Caller, key: Key) -> Arguments:
         plugin_id, action = key

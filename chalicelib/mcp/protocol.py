@@ -85,8 +85,9 @@ class Host(Protocol):
     def list_tools(self, cursor: str | None) -> Page:
         """Return a page; raises errors.BadRequest for a cursor that is not the caller's."""
 
-    def call_tool(self, name: str, arguments: dict[str, Any]) -> ToolResult:
-        """Run a tool; a failure of its own is a result. Raises UnknownTool."""
+    def call_tool(self, name: str, arguments: dict[str, Any], meta: Mapping[str, Any]) -> ToolResult:
+        """Run a tool; a failure of its own is a result. `meta` is what the client, not its model, adds. Raises
+        UnknownTool."""
 
     def answered(self, method: str, tool: str | None, version: str, outcome: str) -> None:
         """Take note of an answered request: the method where it is a known one, the tool where there is one, and
@@ -300,8 +301,9 @@ def _call(params: dict[str, Any], version: Version, host: Host) -> tuple[dict[st
     name, arguments = params["name"], params.get("arguments")
     if arguments is not None and not isinstance(arguments, dict):
         raise Failure(INVALID_PARAMS, "The arguments must be an object.")
+    meta = params.get("_meta")
     try:
-        result = host.call_tool(name, arguments or {})
+        result = host.call_tool(name, arguments or {}, meta if isinstance(meta, dict) else {})
     except UnknownTool:
         raise Failure(INVALID_PARAMS, f"Unknown tool: {name[:MAX_SHOWN]}") from None
     return rendering.tool_result(version, result), name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -23,6 +24,8 @@ PAGE_BYTES = ONE_MIB
 # A tool may take 25 s of the gateway's 29: one that begins later in a batch would be cut off, its outcome unknown.
 LATEST_START_S = 3.0
 MAX_EXPLAINED = 20
+# Characters of what a server said against a call; all of it stands in the structured part.
+MAX_UPSTREAM_TEXT = 2_000
 
 
 @dataclass
@@ -105,7 +108,7 @@ class ToolServer:
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
-    def call_tool(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+    def call_tool(self, name: str, arguments: dict[str, Any], meta: Mapping[str, Any]) -> ToolResult:
         """Run a tool. Whatever refuses it or lets it fail is told in the result, where a model can read it.
 
         Raises
@@ -115,7 +118,7 @@ class ToolServer:
         provider, key = self._find(name)
         try:
             self._start()
-            return provider.call(self.caller, key, arguments)
+            return provider.call(self.caller, key, arguments, meta)
         except HotplugError as error:
             return explained(error, self.caller.request_id)
 
@@ -161,6 +164,9 @@ def explained(error: HotplugError, request_id: str) -> ToolResult:
     own = error.extensions.get("error")
     if isinstance(own, dict):
         lines.append(f"{own.get('code')}: {own.get('message')}")
+    upstream = error.extensions.get("upstream")
+    if isinstance(upstream, dict):
+        lines.append(json.dumps(upstream.get("body"), ensure_ascii=False)[:MAX_UPSTREAM_TEXT])
     lines += [f"- {one.pointer or '/'}: {one.message}" for one in error.errors[:MAX_EXPLAINED]]
     if len(error.errors) > MAX_EXPLAINED:
         lines.append(f"- and {len(error.errors) - MAX_EXPLAINED} more")

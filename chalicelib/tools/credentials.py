@@ -32,7 +32,7 @@ from chalicelib.tools.models import SHARED, ToolCredential, ToolDocument, ToolMe
 
 # A document may name any number of schemes; nobody holds credentials for more.
 MOST_CREDENTIALS = 20
-SCHEME_PATTERN = "^[A-Za-z0-9._-]{1,64}$"
+SCHEME_PATTERN = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 API_KEY: Final = "apiKey"
 BASIC: Final = "http_basic"
 BEARER: Final = "http_bearer"

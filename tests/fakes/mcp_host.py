@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class MemoryHost:
             raise bad_cursor()
         return Page(self.offers, self.next_cursor)
 
-    def call_tool(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+    def call_tool(self, name: str, arguments: dict[str, Any], meta: Mapping[str, Any]) -> ToolResult:
         if name not in self.tools:
             raise UnknownTool(name)
         self.calls.append((name, arguments))
@@ -69,5 +69,7 @@ class MemoryProvider:
         self.described.append([name for name, _ in named])
         return [Offer(name, name, "", self.schema) for name, _ in named if name not in self.gone]
 
-    def call(self, caller: Caller, key: Key, arguments: dict[str, Any]) -> ToolResult:
+    def call(
+        self, caller: Caller, key: Key, arguments: dict[str, Any], meta: Mapping[str, Any]
+    ) -> ToolResult:
         return self.tools[key[0]](arguments)

@@ -19,6 +19,10 @@ GOOD = {
     "executionId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
     "version": "1.2.3-rc.1+build",
     "name": "llm-key",
+    "toolId": "tool@01J9Z3NDEKTSV4RRFFQ69G5FAV",
+    "serverId": "mcp@01J9Z3NDEKTSV4RRFFQ69G5FAV",
+    "toolName": "repo.list:all",
+    "scheme": "api-key",
     "job": "prune_log",
 }
 QUERY: dict[str, Any] = PAGE | {

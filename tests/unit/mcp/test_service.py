@@ -123,11 +123,11 @@ def test_a_cursor_that_nobody_gave_is_refused(cursor: str) -> None:
 )
 def test_only_what_is_offered_can_be_called(name: str) -> None:
     with pytest.raises(UnknownTool):
-        server(provider("tool", "tool_a"), provider("flow", "flow_b")).call_tool(name, {})
+        server(provider("tool", "tool_a"), provider("flow", "flow_b")).call_tool(name, {}, {})
 
 
 def test_a_call_goes_to_its_provider() -> None:
-    assert server(provider("tool", "tool_a")).call_tool("tool_a", {"x": 1}).structured == {"x": 1}
+    assert server(provider("tool", "tool_a")).call_tool("tool_a", {"x": 1}, {}).structured == {"x": 1}
 
 
 def test_a_refusal_is_a_result() -> None:
@@ -135,7 +135,7 @@ def test_a_refusal_is_a_result() -> None:
         raise NotFound("There is no such plugin.", code="plugin.not_found")
 
     made = server(MemoryProvider("tool", {"tool_a": refuse}))
-    assert made.call_tool("tool_a", {}) == ToolResult(
+    assert made.call_tool("tool_a", {}, {}) == ToolResult(
         [{"type": "text", "text": "There is no such plugin. (plugin.not_found)"}],
         {
             "code": "plugin.not_found",
@@ -199,7 +199,7 @@ def test_each_call_of_a_batch_after_the_first_is_paid_for() -> None:
             raise TooManyRequests("Too many.")
 
     made = server(provider("tool", "tool_a"), admit=admit)
-    results = [made.call_tool("tool_a", {}) for _ in range(4)]
+    results = [made.call_tool("tool_a", {}, {}) for _ in range(4)]
     assert [result.is_error for result in results] == [False, False, True, False]
     assert results[2].structured["code"] == "rate_limited"
     assert len(taken) == 3
@@ -217,8 +217,8 @@ def test_a_call_is_not_begun_that_could_be_cut_off(spent: float, runs: bool) -> 
         return ToolResult([])
 
     made = server(MemoryProvider("tool", {"tool_a": slow}), clock=clock)
-    made.call_tool("tool_a", {})
-    second = made.call_tool("tool_a", {})
+    made.call_tool("tool_a", {}, {})
+    second = made.call_tool("tool_a", {}, {})
     assert (len(calls), second.is_error) == (2 if runs else 1, not runs)
     if not runs:
         assert second.structured["code"] == "mcp.no_time"
