@@ -195,8 +195,9 @@ class _Reader:
             return None
         value = read(text)
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
-            self.violate("document.number", "is an integer beyond 64 bits", mark)
-        elif isinstance(value, float) and not math.isfinite(value):
+            # 2^64 as JavaScript rounds it stands in public documents, as a `maximum`.
+            value = float(value)
+        if isinstance(value, float) and not math.isfinite(value):
             self.violate("document.number", "is beyond the range of a double", mark)
         return value
 
