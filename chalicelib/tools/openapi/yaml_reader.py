@@ -62,6 +62,9 @@ class _Reader:
     found: list[Violation] = field(default_factory=list)
     open: list[_Open] = field(default_factory=list)
     anchors: dict[str, _Node | None] = field(default_factory=dict)
+    names: dict[str, str] = field(
+        default_factory=dict
+    )  # each kept once: a document repeats a few thousand times
     root: _Node | None = None
     count: int = 0
     size: int = 0
@@ -142,7 +145,7 @@ class _Reader:
 
     def name(self, text: str, mark: Any) -> None:
         parent = self.open[-1]
-        parent.key = text
+        parent.key = self.names.setdefault(text, text)
         parent.node.size += len(text)
         if text == "<<":
             # Merging is YAML 1.1; two readers of one document would see different members.
