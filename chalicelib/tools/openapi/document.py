@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from chalicelib.core import errors, strict_json
 from chalicelib.core.errors import Violation
@@ -17,6 +18,10 @@ MAX_DEPTH = 64
 
 MAX_NODES = 500_000
 """Values, those that aliases repeat counted each time; the largest public documents have 260,000."""
+
+MAX_PATHS = 50_000_000
+"""Characters of the JSON pointers to all objects and lists together, which the checks hold in memory for a moment. The
+largest public documents have 15 million."""
 
 MAX_REPORTED = 100
 
@@ -46,10 +51,8 @@ def parse_document(source: Source) -> dict[str, Any]:
         `tool.invalid_document`, with all violations (at most 100) of the rules `document.size`, `.encoding`, `.syntax`,
         `.depth`, `.duplicate_key`, `.key`, `.number`, `.alias`, `.tag`, `.root`. Those of YAML tell line and column.
     """
-    if isinstance(source, str):
-        value, found = _read(source)
-    else:
-        value, found = source, _check_value(source)
+    value, found = _read(source) if isinstance(source, str) else (source, [])
+    found = found or _check_value(value)
     if not found and not isinstance(value, dict):
         found = [Violation("", "document.root", "is not an object")]
     if found:
@@ -91,18 +94,7 @@ def _read_json(raw: bytes) -> tuple[Any, list[Violation]]:
             Violation(one.pointer, one.rule.replace("json.", "document.", 1), one.message)
             for one in error.errors
         ]
-    # The parser has seen to everything else.
-    return value, [too_large("", MAX_NODES + 1)] if _has_too_many(value) else []
-
-
-def _has_too_many(value: Any) -> bool:
-    count, pending = 1, [value]
-    while pending and count <= MAX_NODES:
-        item = pending.pop()
-        if isinstance(item, dict | list):
-            count += len(item)
-            pending.extend(item.values() if isinstance(item, dict) else item)
-    return count > MAX_NODES
+    return value, []
 
 
 def _read_yaml(text: str) -> tuple[Any, list[Violation]]:
@@ -111,29 +103,70 @@ def _read_yaml(text: str) -> tuple[Any, list[Violation]]:
     return read(text)
 
 
+class _Place(NamedTuple):
+    """A value on the way through a document. Its pointer is only written out where it is told of: a name of a megabyte
+    would be repeated in the pointer of everything in it."""
+
+    value: Any
+    depth: int
+    length: int
+    step: str | int
+    parent: _Place | None
+
+    def pointer(self) -> str:
+        steps = []
+        place: _Place | None = self
+        while place is not None and place.parent is not None:
+            steps.append(f"/{escape(place.step)}")
+            place = place.parent
+        return "".join(reversed(steps))
+
+
 def _check_value(root: Any) -> list[Violation]:
     """What keeps a parsed value from being a document. Without recursion: it may be nested deeper than the stack."""
     found: list[Violation] = []
-    count = size = 0
-    pending: list[tuple[str, int, Any]] = [("", 1, root)]
+    count = size = lengths = 0
+    pending = [_Place(root, 1, 0, "", None)]
     while pending and len(found) < MAX_REPORTED:
-        pointer, depth, value = pending.pop()
+        place = pending.pop()
+        value = place.value
         count += 1
         if isinstance(value, str):
             size += len(value)
         elif isinstance(value, dict | list):
-            if depth > MAX_DEPTH:
-                found.append(
-                    Violation(pointer, "document.depth", f"is nested deeper than {MAX_DEPTH} levels")
-                )
+            lengths += place.length
+            if place.depth > MAX_DEPTH:
+                message = f"is nested deeper than {MAX_DEPTH} levels"
+                found.append(Violation(place.pointer(), "document.depth", message))
                 continue
-            pending.extend(_children(pointer, depth, value, found))
-            size += sum(len(name) for name in value if isinstance(name, str))
+            size += _descend(place, pending, found)
         else:
-            found.extend(_check_scalar(pointer, value))
-        if count > MAX_NODES or size > MAX_BYTES:
-            return [*found, too_large("", count)]
+            found.extend(_check_scalar(place))
+        if count + len(pending) > MAX_NODES or size > MAX_BYTES:
+            return [*found, too_large("", count + len(pending))]
+        if lengths > MAX_PATHS:
+            message = f"has names that take more than {MAX_PATHS} characters in the paths to what they hold"
+            return [*found, Violation("", "document.size", message)]
     return found[:MAX_REPORTED]
+
+
+def _descend(place: _Place, pending: list[_Place], found: list[Violation]) -> int:
+    """Add what stands in an object or a list to `pending`; return the characters of its names."""
+    value, depth = place.value, place.depth + 1
+    if isinstance(value, list):
+        # An index has up to six digits.
+        pending.extend(_Place(item, depth, place.length + 7, n, place) for n, item in enumerate(value))
+        return 0
+    size = 0
+    for name, item in value.items():
+        if not isinstance(name, str):
+            if len(found) < MAX_REPORTED:
+                message = "has a member whose name is no text"
+                found.append(Violation(place.pointer(), "document.key", message))
+            continue
+        size += len(name)
+        pending.append(_Place(item, depth, place.length + len(name) + 1, name, place))
+    return size
 
 
 def too_large(pointer: str, count: int) -> Violation:
@@ -143,24 +176,16 @@ def too_large(pointer: str, count: int) -> Violation:
     return Violation(pointer, "document.size", f"holds more than {MAX_BYTES} characters, written out")
 
 
-def _children(
-    pointer: str, depth: int, value: dict[Any, Any] | list[Any], found: list[Violation]
-) -> list[tuple[str, int, Any]]:
-    if isinstance(value, list):
-        return [(f"{pointer}/{index}", depth + 1, item) for index, item in enumerate(value)]
-    for name in value:
-        if not isinstance(name, str) and len(found) < MAX_REPORTED:
-            found.append(Violation(pointer, "document.key", "has a member whose name is no text"))
-    return [(f"{pointer}/{escape(name)}", depth + 1, item) for name, item in value.items()]
-
-
-def _check_scalar(pointer: str, value: Any) -> list[Violation]:
+def _check_scalar(place: _Place) -> Iterator[Violation]:
+    value = place.value
     if value is None or isinstance(value, bool):
-        return []
+        return
     if isinstance(value, int):
-        good = abs(value) <= MAX_INTEGER
-        return [] if good else [Violation(pointer, "document.number", "is an integer beyond 64 bits")]
-    if isinstance(value, float):
-        good = math.isfinite(value)
-        return [] if good else [Violation(pointer, "document.number", "is not a finite number")]
-    return [Violation(pointer, "document.value", f"is a {type(value).__name__}, which JSON cannot hold")]
+        if abs(value) > MAX_INTEGER:
+            yield Violation(place.pointer(), "document.number", "is an integer beyond 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield Violation(place.pointer(), "document.number", "is not a finite number")
+    else:
+        message = f"is of type {type(value).__name__}, which JSON does not have"
+        yield Violation(place.pointer(), "document.value", message)

@@ -17,7 +17,7 @@ from chalicelib.tools.openapi.operations import (
     resolved_parameters,
     servers_of,
 )
-from chalicelib.tools.openapi.servers import check_servers
+from chalicelib.tools.openapi.servers import absolute_url, check_servers
 from chalicelib.tools.openapi.structure import entries, members
 
 MAX_OPERATIONS = 2_000
@@ -158,10 +158,20 @@ def _check_list(document: dict[str, Any], pointer: str, parameters: Any) -> Iter
 
 
 def check_components(document: dict[str, Any]) -> Iterator[Violation]:
-    """Yield what is wrong with the parameters under `components`."""
-    for name, parameter in members(members(document.get("components")).get("parameters")).items():
+    """Yield what is wrong with the parameters and the security schemes under `components`."""
+    components = members(document.get("components"))
+    for name, parameter in members(components.get("parameters")).items():
         if isinstance(parameter, dict) and "$ref" not in parameter:
             yield from _check_parameter(f"/components/parameters/{escape(name)}", parameter)
+    for name, scheme in members(components.get("securitySchemes")).items():
+        flow = members(members(members(scheme).get("flows")).get("clientCredentials"))
+        url = flow.get("tokenUrl")
+        # It may be relative to the server, whichever that is.
+        if isinstance(url, str) and absolute_url(url, "https://server.invalid") is None:
+            pointer = f"/components/securitySchemes/{escape(name)}/flows/clientCredentials/tokenUrl"
+            yield Violation(
+                pointer, "openapi.token_url", "is neither an http or https URL nor relative to one"
+            )
 
 
 def _check_parameter(pointer: str, parameter: dict[str, Any]) -> Iterator[Violation]:

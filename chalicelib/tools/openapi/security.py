@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme
 from chalicelib.tools.openapi.references import resolve
 from chalicelib.tools.openapi.servers import absolute_url
@@ -39,7 +40,7 @@ def compile_security(
 
 def _scheme(document: dict[str, Any], name: str, value: Any, server: str) -> SecurityScheme:
     try:
-        value = members(resolve(document, f"/components/securitySchemes/{name}", value)[1])
+        value = members(resolve(document, f"/components/securitySchemes/{escape(name)}", value)[1])
     except LookupError:
         value = {}
     if value.get("type") == "apiKey":
