@@ -53,14 +53,15 @@ def check_structure(document: dict[str, Any]) -> list[Violation]:
     found: dict[Violation, None] = {}  # an ordered set
     explained = False
     budget = MAX_EXPLAINED
-    for part in _parts(document):
+    for pointer, part in _parts(document):
         if len(found) >= MAX_REPORTED:
             break
         if verdict.is_valid(part):
             continue
         budget -= count_objects(part)
         if budget < 0:
-            found[_first(verdict, part)] = None
+            message = "is not as the specification has it; it is too large to say what is wrong"
+            found[Violation(pointer, "openapi.structure", message)] = None
             continue
         for error in islice(_causes(version, part), MAX_REPORTED):
             explained = True
@@ -72,19 +73,9 @@ def check_structure(document: dict[str, Any]) -> list[Violation]:
     return list(found)[:MAX_REPORTED]
 
 
-def _first(verdict: Any, part: dict[str, Any]) -> Violation:
-    """Where the part is not valid, roughly."""
-    try:
-        verdict.validate(part)
-    except ValueError as error:
-        steps = getattr(error, "instance_path", [])
-        pointer = "".join(f"/{escape(step)}" for step in steps)
-        return Violation(pointer, "openapi.structure", "is not as it should be; it is too large to say more")
-    return Violation("", "openapi.structure", "is not as it should be")
-
-
-def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The document in pieces, each a document: without paths and components, then with one of these alone."""
+def _parts(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The document in pieces, each a document: without paths and components, then with one of these alone; and the
+    pointer of what it is about."""
     skeleton = dict(document)
     for name in ("paths", "webhooks"):
         if isinstance(document.get(name), dict):
@@ -96,14 +87,14 @@ def _parts(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     ]
     if sections:
         skeleton["components"] = {**document["components"], **{name: {} for name in sections}}
-    yield skeleton
+    yield "", skeleton
     base = {"openapi": document["openapi"], "info": {"title": "", "version": ""}, "paths": {}}
     for name in ("paths", "webhooks"):
         for key, item in members(document.get(name)).items():
-            yield {**base, name: {key: item}}
+            yield f"/{name}/{escape(key)}", {**base, name: {key: item}}
     for name in sections:
         for key, item in document["components"][name].items():
-            yield {**base, "components": {name: {key: item}}}
+            yield f"/components/{name}/{escape(key)}", {**base, "components": {name: {key: item}}}
 
 
 def _causes(version: str, part: dict[str, Any]) -> Iterator[ValidationError]:
