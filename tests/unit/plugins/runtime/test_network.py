@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -228,25 +231,28 @@ def test_without_grant_or_network_nothing_is_called(
 
 def test_a_thread_that_outlives_its_execution_cannot_call(network: Bench) -> None:
     source = """
-import threading, time
+import os, threading, time
 class Plugin:
     seen = []
     def execute(self, action, params, context):
         def late():
-            time.sleep(0.2)
+            while context.http.turn is not None:
+                time.sleep(0.001)
             try:
                 context.http.request("GET", "https://hooks.example/")
             except Exception as error:
                 self.seen.append(error.code)
         if action == "start":
             threading.Thread(target=late).start()
-        else:
-            time.sleep(0.1)
+            return os.getpid()
         return self.seen
 """
     event = network.python_event(source, network=list(HOSTS))
-    assert network.run({**event, "action": "start"})["result"] == []
-    import time
-
-    time.sleep(0.4)
+    child = network.run({**event, "action": "start"})["result"]
+    # Between executions the child is stopped. It is let go here, so that the thread runs before the next one begins.
+    os.kill(child, signal.SIGCONT)
+    end = time.monotonic() + 20
+    while "Threads:\t1\n" not in Path(f"/proc/{child}/status").read_text():
+        assert time.monotonic() < end, "the thread does not end"
+        time.sleep(0.01)
     assert network.run({**event, "action": "look"})["result"] == ["http.closed"]
