@@ -86,6 +86,7 @@ _NEVER: tuple[Network, ...] = (
     IPv6Network("fd00:ec2::/32"),
     IPv6Network("fd20:ce::/32"),
     IPv6Network("fd00:c1::/32"),
+    IPv6Network("fd00:42::42/128"),
     IPv6Network("fe80::/10"),
     IPv6Network("ff00::/8"),
 )

@@ -12,10 +12,13 @@ import binascii
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chalicelib.core.errors import HotplugError
 from chalicelib.plugins.runtime.faults import Deadline
+
+if TYPE_CHECKING:
+    from chalicelib.core.http_out import HttpOut
 
 MAX_CALLS = 100
 """Per execution: a plugin is a step of a workflow, not a crawler."""
@@ -47,12 +50,18 @@ class Fetcher(Protocol):
 
 class OutboundFetcher:
     """The real one, over core/http_out; made on the first call, so that plugins without network never load
-    it."""
+    it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    client
+        The environment's where none is given.
+    """
+
+    def __init__(self, client: HttpOut | None = None) -> None:
         from chalicelib.core.http_out import HttpOut
 
-        self._client = HttpOut.from_environment(os.environ)
+        self._client = client or HttpOut.from_environment(os.environ)
 
     def fetch(
         self,

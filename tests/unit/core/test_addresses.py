@@ -154,6 +154,7 @@ def test_what_is_no_address_is_neither_public_nor_reachable(text: str) -> None:
         "224.0.0.1",
         "::",
         "fd00:ec2::254",
+        "fd00:42::42",
         "fe80::1",
         "ff02::1",
         "::ffff:127.0.0.1",

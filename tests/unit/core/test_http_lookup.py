@@ -1,58 +1,13 @@
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-
 import pytest
 
-from chalicelib.core import http_connection
-from chalicelib.core.errors import Forbidden, Invalid, UpstreamTimeout
+from chalicelib.core.errors import Forbidden, Invalid
 from chalicelib.core.http_out import HttpOut
 from tests.internet import OK, A, B, Internet, Server, client, redirect
-from tests.unit.core.ssrf_vectors import FORBIDDEN, NAMES, VECTORS, VPC_RANGES
+from tests.ssrf_vectors import NAMES
 
 # -- what is never connected to --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
-        listening.setblocking(False)
-        yield listening
-
-
-def to_listener(listener: socket.socket) -> HttpOut:
-    """A client whose every connection, wherever it means to go, ends at the listener."""
-
-    def resolve(host: str, port: int) -> tuple[str, ...]:
-        return NAMES.get(host, (A,))
-
-    def dial(address: str, port: int, timeout_s: float) -> socket.socket:
-        return http_connection.dial("127.0.0.1", listener.getsockname()[1], timeout_s)
-
-    return HttpOut(resolver=resolve, dial=dial, vpc_ranges=VPC_RANGES, read_timeout_s=0.2)
-
-
-def test_the_table_is_long() -> None:
-    assert len(VECTORS) == len(set(VECTORS)) >= 80
-
-
-@pytest.mark.parametrize(
-    ("url", "code"), VECTORS, ids=[f"{i}-{url[:40]!a}" for i, (url, _) in enumerate(VECTORS)]
-)
-def test_no_connection_arrives(url: str, code: str, listener: socket.socket) -> None:
-    with pytest.raises(Forbidden if code == FORBIDDEN else Invalid) as caught:
-        to_listener(listener).request("GET", url, headers={})
-    assert caught.value.code == code
-    with pytest.raises(BlockingIOError):
-        listener.accept()
-
-
-def test_the_listener_would_have_seen_one(listener: socket.socket) -> None:
-    with pytest.raises(UpstreamTimeout):
-        to_listener(listener).request("GET", "http://public.example/", headers={})
-    conn, _ = listener.accept()
-    conn.close()
 
 
 @pytest.mark.parametrize("addresses", [answer for answer in NAMES.values() if len(answer) > 1])

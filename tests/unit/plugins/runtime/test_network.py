@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Forbidden, UpstreamTimeout
 from chalicelib.plugins.runtime.faults import Deadline
 from chalicelib.plugins.runtime.network import MAX_CALLS, Gateway, OutboundFetcher, Response
 from chalicelib.plugins.runtime.service import Runtime
+from tests.ssrf_trap import Trap
+from tests.ssrf_vectors import FORBIDDEN, REDIRECTS, VECTORS
 from tests.unit.plugins.runtime.support import Bench, ObjectServer
 
 HOSTS = ("hooks.example",)
@@ -256,3 +259,77 @@ class Plugin:
         assert time.monotonic() < end, "the thread does not end"
         time.sleep(0.01)
     assert network.run({**event, "action": "look"})["result"] == ["http.closed"]
+
+
+# -- where no plugin gets, whatever was granted ----------------------------------------------------------------
+
+TRYING = """
+class Plugin:
+    def execute(self, action, params, context):
+        return [self.code(url, context) for url in params["urls"]]
+
+    def code(self, url, context):
+        try:
+            return context.http.request("GET", url)["status"]
+        except Exception as error:
+            return getattr(error, "code", repr(error))
+"""
+
+
+def granted(url: str, code: str) -> list[str]:
+    """Grant the very host, so that nothing but its address can be the reason."""
+    return [parse_url(url).authority] if code == FORBIDDEN else []
+
+
+def test_every_vector_is_refused_by_the_gateway() -> None:
+    with Trap() as trap:
+        fetcher = OutboundFetcher(trap.client())
+        answers = {
+            vector.id: Gateway(
+                fetcher, [*HOSTS, *granted(vector.url, vector.code)], Deadline.after(60_000)
+            ).call({"method": "GET", "url": vector.url})
+            for vector in VECTORS
+        }
+        trap.assert_untouched()
+    codes = {name: answer.get("error", answer).get("code") for name, answer in answers.items()}
+    assert codes == {vector.id: vector.code for vector in VECTORS}
+
+
+def test_every_vector_is_refused_to_a_python_plugin(server: ObjectServer, tmp_path: Path) -> None:
+    # What is no text cannot be sent to it as a parameter.
+    vectors = [vector for vector in VECTORS if "\ud800" not in vector.url]
+    codes: list[str] = []
+    with Trap(expected=[("127.0.0.1", parse_url(server.url).port)]) as trap:
+        runtime = Runtime(tmp_path / "cache", network=True, fetcher=OutboundFetcher(trap.client()))
+        bench = Bench(runtime, server, tmp_path / "cache")
+        for begin in range(0, len(vectors), MAX_CALLS):
+            part = vectors[begin : begin + MAX_CALLS]
+            hosts = [host for vector in part for host in granted(vector.url, vector.code)]
+            event = bench.python_event(
+                TRYING, network=[*HOSTS, *hosts], params={"urls": [vector.url for vector in part]}
+            )
+            codes += bench.run(event)["result"]
+        runtime.close()
+        trap.assert_untouched()
+    assert dict(zip([vector.id for vector in vectors], codes, strict=True)) == {
+        vector.id: vector.code for vector in vectors
+    }
+
+
+def test_no_redirect_leads_a_plugin_there() -> None:
+    with Trap() as trap, trap.redirecting() as start:
+        fetcher = OutboundFetcher(trap.client())
+        codes = {}
+        for number, vector in enumerate(REDIRECTS):
+            hosts = [start.host, *(granted(vector.url, vector.code) if "://" in vector.url else [])]
+            answer = Gateway(fetcher, hosts, Deadline.after(60_000)).call(
+                {"method": "GET", "url": start.url(302, number)}
+            )
+            codes[vector.id] = answer.get("error", answer).get("code")
+        trap.assert_untouched()
+    # A reference without a host of its own was granted nothing.
+    refused = {"http.host_not_granted", FORBIDDEN}
+    assert {name for name in codes if codes[name] is None} == set()
+    for vector in REDIRECTS:
+        expected = refused if vector.kind == "reference" and vector.code == FORBIDDEN else {vector.code}
+        assert codes[vector.id] in expected, vector
