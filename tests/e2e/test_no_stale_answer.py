@@ -31,6 +31,9 @@ RUNTIMES = {"runtime": Scaling(maximum=3), "runtime_network": Scaling(maximum=2)
 OPERATIONS = 2_200
 # A mutant is found long before that.
 MUTANT_OPERATIONS = 400
+# Histories in which chance must have shown every kind of answer, or a mutant.
+ROUNDS = 5
+KINDS = {"GET plugin", "GET config", "GET /plugins", "execute", "execute: disabled", "GET plugin: 404"}
 READS = 50
 VERSION_READ = "QUERY SELECT scope, version, epoch FROM cache_version"
 HEARTBEAT = "QUERY INSERT INTO instance "
@@ -59,27 +62,36 @@ def histories(
     )
 
 
+def shown_in(rounds: list[Recorder]) -> Counter[str]:
+    """Return how often each kind of answer was among what was judged."""
+    return sum((Counter(seen.shown) for seen in rounds), Counter())
+
+
 def test_no_answer_is_stale(tmp_path: Path, database_url: str) -> None:
     seed = time.time_ns() % 10_000
     with running(tmp_path / "local", database_url) as stack:
-        seen = histories(stack, OPERATIONS, 80, seed)
+        rounds = [histories(stack, OPERATIONS, 80, seed)]
+        while not shown_in(rounds).keys() >= KINDS and len(rounds) < ROUNDS:
+            # Chance, or a slow machine, left one kind of answer out; what was judged so far counts all the same.
+            rounds.append(histories(stack, OPERATIONS // 4, 30, seed + len(rounds)))
         api = [one for one in stack.environments("api") if one.served]
         runtimes = Counter(
             (name, one.tenant) for name in RUNTIMES for one in stack.environments(name) if one.served
         )
 
-    found = seen.violations()
+    found = [violation for seen in rounds for violation in seen.violations()]
     assert not found, f"seed {seed}: {len(found)} violations, the first: {found[:3]}"
-    assert not seen.faults, f"seed {seed}: {seen.faults[:3]}"
-    assert seen.total >= 2_000, seen.operations
+    faults = [fault for seen in rounds for fault in seen.faults]
+    assert not faults, f"seed {seed}: {faults[:3]}"
+    assert rounds[0].total >= 2_000, rounds[0].operations
     assert len(api) >= API_PROCESSES
     assert all(count >= 2 for count in runtimes.values()) and len(runtimes) == 2, runtimes
     # Every kind of write took effect, and every kind of answer was among what was judged.
-    assert set(seen.done) >= {*workload.ACTIONS, "install"}, seen.done
-    assert set(seen.shown) >= {
-        "GET plugin", "GET config", "GET /plugins", "execute", "execute: disabled", "GET plugin: 404",
-    }, seen.shown  # fmt: skip
-    assert seen.shown["execute"] >= 100, seen.shown
+    done = {kind for seen in rounds for kind in seen.done}
+    assert done >= {*workload.ACTIONS, "install"}, done
+    shown = shown_in(rounds)
+    assert shown.keys() >= KINDS, shown
+    assert shown["execute"] >= 100, shown
 
 
 # Few other writes: those that still bump would hide what is forgotten.
@@ -92,11 +104,16 @@ CONFIGS = workload.Mix({"config": 20, "enable": 1}, {"execute": 5, "config": 1})
 def test_a_forgotten_bump_is_found(tmp_path: Path, sqlite_url: str, model: str, mix: workload.Mix) -> None:
     """Such histories on an application that forgets to bump the cache for one model."""
     mutant = without_bump(tmp_path / "mutant", model)
+    kinds: Counter[str] = Counter()
     with running(tmp_path / "local", sqlite_url, mutant) as stack:
-        seen = histories(stack, MUTANT_OPERATIONS, 30, seed=1, mix=mix)
+        # Who reads between a write and the next bump of another is chance: a mutant may live through one history.
+        for seed in range(1, ROUNDS + 1):
+            seen = histories(stack, MUTANT_OPERATIONS, 30, seed=seed, mix=mix)
+            kinds.update(one.kind for one in seen.violations())
+            if kinds[STALE]:
+                break
 
-    kinds = Counter(one.kind for one in seen.violations())
-    assert kinds[STALE] > 0, f"{kinds} in {seen.total} operations"
+    assert kinds[STALE] > 0, kinds
     # What is stale was true once: the mutant forgets, it does not invent.
     assert kinds[NEVER] <= kinds[STALE], kinds
 
