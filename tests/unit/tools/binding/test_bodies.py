@@ -4,6 +4,7 @@ import base64
 import email.parser
 import email.policy
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -331,6 +332,16 @@ def test_a_boundary_is_drawn_until_it_is_in_no_part() -> None:
     assert raw.startswith(b"--Q\r\n") and raw.endswith(b"\r\n--Q--\r\n")
     with pytest.raises(CannotSerialize):
         multipart.written([Part("n", b"--B")], lambda: "B")
+
+
+def test_parts_are_not_gathered_beyond_the_limit() -> None:
+    def endless() -> Iterator[Part]:
+        yield from [Part("n", b"x" * 1024 * 1024)] * 11
+        pytest.fail("went on")
+
+    with pytest.raises(CannotSerialize) as caught:
+        multipart.written(endless())
+    assert caught.value.rule == "argument.too_large"
 
 
 def test_boundaries_are_random() -> None:

@@ -206,6 +206,18 @@ def test_a_name_repeated_without_end_is_refused_early(name: str, value: Any, sty
     assert caught.value.rule == "argument.too_large"
 
 
+class Unwalked(list[str]):
+    def __iter__(self) -> Any:
+        pytest.fail("walked through")
+
+
+@pytest.mark.parametrize("style", ["form", "pipeDelimited", "deepObject"])
+def test_what_has_too_many_members_is_not_walked_through(style: Style) -> None:
+    with pytest.raises(CannotSerialize) as caught:
+        query_pairs("color", Unwalked(["x"] * 11), style, False, "unreserved", limit=10)
+    assert caught.value.rule == "argument.too_large"
+
+
 def test_a_matrix_is_bounded_too() -> None:
     with pytest.raises(CannotSerialize):
         path_text("n" * 100_000, ["x"] * 1_000_000, "matrix", True)
