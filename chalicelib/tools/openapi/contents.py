@@ -143,7 +143,7 @@ def _parameter(
     return Parameter(
         name=name,
         location=location,
-        required=location == "path" or value.get("required") is True,
+        required=value.get("required") is True,
         schema=convert(schema, place),
         style=style,
         explode=value.get("explode", style == "form") is True,

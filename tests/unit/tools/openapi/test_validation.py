@@ -203,3 +203,18 @@ def test_long_chains_of_references_are_followed_once() -> None:
     assert check_document(value) == []
     doubling = {f"c{n}": {"allOf": [{"$ref": f"#/components/schemas/c{n + 1}"}] * 2} for n in range(5_000)}
     assert check_document(document(components={"schemas": {**doubling, "c5000": {}}})) == []
+
+
+def test_many_operations_that_share_a_long_list_of_parameters_are_refused() -> None:
+    # GIVEN a small document whose operations have 400,000 parameters, all by reference to one list
+    shared = [{"name": f"p{n}", "in": "query", "schema": {}} for n in range(200)]
+    paths: dict[str, Any] = {f"/{n}": {"$ref": "#/paths/~1all"} for n in range(1_999)}
+    value = document(paths={**paths, "/all": {"parameters": shared, "get": operation()}})
+    assert [(one.pointer, one.rule) for one in check_document(value)] == [("/paths", "openapi.too_large")]
+
+
+def test_unknown_members_are_not_looked_for_among_too_many() -> None:
+    # The validator library compares each with each.
+    value = with_operation(responses={f"r{n}": {"description": ""} for n in range(6_000)})
+    messages = [one.message for one in check_document(value)]
+    assert "has more than 5000 members" in messages
