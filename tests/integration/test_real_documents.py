@@ -105,3 +105,47 @@ def metaschema() -> Any:
 
 def _differences(times: list[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
+
+
+@pytest.mark.parametrize("real", REAL_DOCUMENTS, ids=lambda real: real.name)
+def test_a_real_document_registers_lists_its_operations_and_is_parsed_once(
+    real: RealDocument, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the API; calls go to a server of this machine, whatever the document says."""
+    from chalicelib.tools import loading
+    from tests.http import Client, deployed
+    from tests.internet import Server
+
+    server = Server(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n")
+    with deployed(sqlite_url, HOTPLUG_PRIVATE_ENDPOINTS=f"127.0.0.1:{server.port}") as deployment:
+        client = Client(deployment.client.app, deployment.credential("acme", "publisher"))
+        text: Any = real.text()
+        if real.change is not None:
+            text = parse_document(text)
+            real.change(text)
+        made = client.post("/api/v1/tools", {"name": real.name, "openapi": text})
+        assert made.status == 201, made.body[:2000]
+        assert len(made.json["operations"]) == real.operations
+        tool = made.json["toolId"]
+        here = parse_document(text)
+        here["servers"] = [{"url": f"http://127.0.0.1:{server.port}"}]
+        for item in here["paths"].values():
+            item.pop("servers", None)
+        here.pop("security", None)
+        moved = client.patch(
+            f"/api/v1/tools/{tool}/versions/V1.0", {"openapi": here}, headers={"If-Match": "*"}
+        )
+        assert moved.status == 200, moved.body[:2000]
+        operation_id = moved.json["operations"][0]["operationId"]
+        parsed: list[int] = []
+        monkeypatch.setattr(loading, "Document", lambda content: parsed.append(1) or Document(content))
+        for _ in range(2):
+            answer = client.post(f"/api/v1/tools/{tool}/run", {"operationId": operation_id})
+            # Whatever it needs: by then its document was parsed, or kept.
+            assert answer.json["code"] in (
+                "tool.upstream_error",
+                "tool.invalid_arguments",
+                "tool.credentials_missing",
+            ), answer.body
+        assert parsed == [1]
+    server.close()
