@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 from urllib.parse import quote_plus, urlencode
 
-from chalicelib.core.errors import Conflict, UpstreamFailed
+from chalicelib.core.errors import Conflict, UpstreamFailed, UpstreamTimeout
 from chalicelib.core.http_out import OutResponse
 from chalicelib.tools.credentials import (
     API_KEY,
@@ -47,6 +47,37 @@ class Send(Protocol):
     def __call__(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_s: float
     ) -> OutResponse: ...
+
+
+class TimeLeft:
+    """What is left of the seconds that a call may take as a whole: the gateway ends a request after 29 s, and a token
+    may have to be asked for on the way."""
+
+    def __init__(self, total_s: float) -> None:
+        self._ends = time.monotonic() + total_s
+
+    def seconds(self) -> float:
+        """Return the seconds that are left.
+
+        Raises
+        ------
+        errors.UpstreamTimeout
+            None are.
+        """
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise UpstreamTimeout("The call did not end in time.")
+        return left
+
+    def bounded(self, send: Send) -> Send:
+        """Return what sends within the time that is left by then."""
+
+        def within(
+            method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+        ) -> OutResponse:
+            return send(method, url, headers=headers, body=body, timeout_s=min(timeout_s, self.seconds()))
+
+        return within
 
 
 @dataclass(frozen=True)

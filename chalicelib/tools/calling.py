@@ -10,7 +10,7 @@ from typing import Any
 from chalicelib.core.errors import HotplugError, UpstreamFailed
 from chalicelib.core.http_out import OutResponse
 from chalicelib.core.settings import ONE_MIB
-from chalicelib.tools.authorization import Authorization, Reveal, Tokens, authorize
+from chalicelib.tools.authorization import Authorization, Reveal, TimeLeft, Tokens, authorize
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.binding.request import BoundRequest
@@ -34,7 +34,7 @@ class Options:
     Parameters
     ----------
     timeout_ms
-        Milliseconds for each request and its retries, 1..25,000.
+        Milliseconds for everything together, retries and a request for a token included, 1..25,000.
     strict
         Refuse an answer that the document does not describe, instead of reporting what is wrong with it.
     repair_nulls
@@ -96,11 +96,12 @@ def call(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
         or what the outbound client says.
     errors.UpstreamTimeout, errors.Forbidden, errors.Unavailable
     """
-    answer, authorization = _send(http, tokens, ready)
+    time_left = TimeLeft(ready.options.timeout_ms / 1000)
+    answer, authorization = _send(http, tokens, ready, time_left)
     if answer.status == UNAUTHORIZED and authorization.tokens:
         # A token from memory may have been withdrawn before it expired; 401 says that nothing was done.
         tokens.forget(authorization.tokens)
-        answer, _ = _send(http, tokens, ready)
+        answer, _ = _send(http, tokens, ready, time_left)
     headers = _joined(answer)
     success = 200 <= answer.status < 300
     checked = read_answer(
@@ -121,11 +122,12 @@ def call(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
     return found
 
 
-def _send(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse, Authorization]:
+def _send(
+    http: AppHttp, tokens: Tokens, ready: ReadyCall, time_left: TimeLeft
+) -> tuple[OutResponse, Authorization]:
     request = ready.request
-    authorization = authorize(
-        ready.plan.operation.security, request.base_url, ready.reveal, tokens, ready.owner, http.request
-    )
+    security, send = ready.plan.operation.security, time_left.bounded(http.request)
+    authorization = authorize(security, request.base_url, ready.reveal, tokens, ready.owner, send)
     for one in authorization.additions:
         if one.location == "query":
             request = request.with_query(one.name, one.value)
@@ -138,7 +140,7 @@ def _send(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> tuple[OutResponse,
         request.url,
         headers=dict(request.headers),
         body=request.body,
-        timeout_s=ready.options.timeout_ms / 1000,
+        timeout_s=time_left.seconds(),
         retries=RETRIES,
     )
     return answer, authorization

@@ -10,7 +10,7 @@ from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import UpstreamFailed
 from chalicelib.tools import credentials
-from chalicelib.tools.authorization import authorize_server
+from chalicelib.tools.authorization import TimeLeft, authorize_server
 from chalicelib.tools.credentials import Credential
 from chalicelib.tools.execution_log import Call
 from chalicelib.tools.mcp_client import client
@@ -41,9 +41,10 @@ def ask(
     errors.HotplugError
         Those of `mcp_client.client`, and of asking for a token.
     """
-    headers = _headers(services, caller, server_id, url, given)
+    time_left = TimeLeft(ASK_TIMEOUT_S)
+    headers = _headers(services, caller, server_id, url, given, time_left)
     with _watched(services, caller, url):
-        return client.list_tools(services.http, url, headers, timeout_s=ASK_TIMEOUT_S)
+        return client.list_tools(services.http, url, headers, timeout_s=time_left.seconds())
 
 
 def call(
@@ -63,7 +64,8 @@ def call(
     """
 
     def work() -> dict[str, Any]:
-        headers = _headers(services, caller, server.server_id, server.url, ())
+        time_left = TimeLeft(timeout_ms / 1000)
+        headers = _headers(services, caller, server.server_id, server.url, (), time_left)
         with _watched(services, caller, server.url):
             return client.call_tool(
                 services.http,
@@ -71,7 +73,7 @@ def call(
                 headers,
                 name,
                 arguments,
-                timeout_s=timeout_ms / 1000,
+                timeout_s=time_left.seconds(),
                 dialect=server.dialect,
             )
 
@@ -98,7 +100,12 @@ def _watched(services: Services, caller: Caller, url: str) -> Iterator[None]:
 
 
 def _headers(
-    services: Services, caller: Caller, server_id: str, url: str, given: Sequence[Credential]
+    services: Services,
+    caller: Caller,
+    server_id: str,
+    url: str,
+    given: Sequence[Credential],
+    time_left: TimeLeft,
 ) -> dict[str, str]:
     stored = credentials.stored(services.cache, caller, server_id) | {one.scheme: one for one in given}
     values = {
@@ -106,7 +113,7 @@ def _headers(
         for one in stored.values()
         if (value := credentials.reveal(services.database, services.cache, caller, server_id, one, url))
     }
-    send = services.http_of(caller.app_id).request
+    send = time_left.bounded(services.http_of(caller.app_id).request)
     authorization = authorize_server(values, services.tokens, (str(caller.app_id), server_id), send)
     return {one.name: one.value for one in authorization.additions}
 
