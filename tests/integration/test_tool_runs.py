@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -349,6 +351,22 @@ def test_a_token_that_cannot_be_had(serve: Serve, answer: bytes, code: str) -> N
     failed = world.run(tool, "op")
     assert (failed.status, failed.json["code"]) == (502, code)
     assert "s/1" not in failed.body
+
+
+def test_the_time_of_a_call_includes_its_token(serve: Serve) -> None:
+    """A function that waited for both as long as for each would be ended by the gateway, and nobody would know why."""
+
+    def late(conn: socket.socket, request: bytes) -> None:
+        threading.Event().wait(0.6)
+        conn.sendall(TOKEN)
+
+    world = serve(late, reply("ok"))
+    tool = world.register(secured(world.url, {"oauth": []}))
+    world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
+    failed = world.run(tool, "op", options={"timeoutMs": 300})
+    assert (failed.status, failed.json["code"]) == (504, "upstream.timeout")
+    assert [one.split(b" ")[0] for one in world.server.requests] == [b"POST"]
+    assert [row.outcome for row in world.rows()] == ["timeout"]
 
 
 def test_all_schemes_of_an_alternative_and_the_first_that_can_be_satisfied(serve: Serve) -> None:
