@@ -19,6 +19,10 @@ from chalicelib.tools.models import SERVER, SHARED, TOOL, ToolDocument, ToolMeta
 from chalicelib.tools.versions import VersionKey, parse_version
 
 
+# Of the summary of one operation in memory, about.
+_OPERATION_BYTES = 1_000
+
+
 @dataclass(frozen=True)
 class Registration:
     """A tool as warm functions keep it; shared between requests, so never changed.
@@ -136,10 +140,14 @@ def read_tool(cache: HotCache, caller: Caller, tool_id: str, version: str | None
         found = None if resource is None else ToolResource(row_id, resource, entity_tag(resource))
         return found, [("tools", tool_id)]
 
-    found = cache.load(("tool_resource", row_id), read)
+    found = cache.load(("tool_resource", row_id), read, _weight)
     if found is None:
         raise version_not_found()
     return found
+
+
+def _weight(found: ToolResource | None) -> int:
+    return 0 if found is None else _OPERATION_BYTES * len(found.resource["operations"])
 
 
 def read_resource(session: Session, row_id: int) -> dict[str, Any] | None:
