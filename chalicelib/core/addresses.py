@@ -183,6 +183,17 @@ def parse_url(url: str) -> Target:
     )
 
 
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a URL.
+
+    Raises
+    ------
+    errors.Invalid
+        `http.invalid_url`
+    """
+    return "{}://{}:{}".format(*parse_url(url).origin)
+
+
 def parse_location(base: Target, location: str) -> Target:
     """Return where a redirect leads: `location` relative to `base`, its fragment dropped.
 

@@ -18,7 +18,6 @@ from chalicelib.tools import rendering
 from chalicelib.tools.models import SERVER, SHARED, TOOL, ToolDocument, ToolMeta, ToolSchema
 from chalicelib.tools.versions import VersionKey, parse_version
 
-
 # Of the summary of one operation in memory, about.
 _OPERATION_BYTES = 1_000
 

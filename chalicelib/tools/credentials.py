@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from chalicelib.apps.tenants import hold_owner
 from chalicelib.core import audit
-from chalicelib.core.addresses import parse_url
+from chalicelib.core.addresses import origin_of
 from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
@@ -144,18 +144,6 @@ def seal_for_tool(
         kinds, origins = schemes_of(session, found)
     check_values(kinds, values)
     return seal(box_of(database, cache, caller.app_id)(), found.tool_id, kinds, values, origins)
-
-
-def origin_of(url: str) -> str:
-    """Return scheme, host and port of a URL.
-
-    Raises
-    ------
-    errors.Invalid
-        `http.invalid_url`
-    """
-    target = parse_url(url)
-    return f"{target.scheme}://{target.host}:{target.port}"
 
 
 def seal(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from chalicelib.core.addresses import origin_of
 from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import UpstreamFailed
@@ -141,5 +142,5 @@ def seal(
     if not values:
         return []
     box = box_of(services.database, services.cache, caller.app_id)()
-    origins = [credentials.origin_of(url)]
+    origins = [origin_of(url)]
     return credentials.seal(box, server_id, credentials.SERVER_SCHEMES, values, origins)

@@ -14,7 +14,8 @@ import pytest
 from chalicelib.core.schema_check import DIALECT
 from chalicelib.core.schemas import compile_schema
 from chalicelib.tools.openapi.compile import Document, compile_operation, compile_operations
-from chalicelib.tools.openapi.document import MAX_BYTES, parse_document
+from chalicelib.tools.openapi.document import parse_document
+from chalicelib.tools.openapi.limits import MAX_BYTES
 from chalicelib.tools.openapi.operation import Operation, Schema
 from chalicelib.tools.openapi.validation import check_document
 from tests.real_documents.catalog import REAL_DOCUMENTS, RealDocument

@@ -9,21 +9,14 @@ from typing import Any, NamedTuple
 from chalicelib.core import errors, strict_json
 from chalicelib.core.errors import Violation
 from chalicelib.core.strict_json import MAX_INTEGER, escape
-
-MAX_BYTES = 5 * 1024 * 1024
-"""UTF-8 of the text; also of what its aliases write out. The largest public documents have 4 MB minified."""
-
-MAX_DEPTH = 64
-"""Levels of nesting; public documents have 22. Consumers recurse by it."""
-
-MAX_NODES = 500_000
-"""Values, those that aliases repeat counted each time; the largest public documents have 260,000."""
-
-MAX_PATHS = 50_000_000
-"""Characters of the JSON pointers to all objects and lists together, which the checks hold in memory for a moment. The
-largest public documents have 15 million."""
-
-MAX_REPORTED = 100
+from chalicelib.tools.openapi.limits import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_NODES,
+    MAX_PATHS,
+    MAX_REPORTED,
+    too_large,
+)
 
 Source = dict[str, Any] | str
 
@@ -167,13 +160,6 @@ def _descend(place: _Place, pending: list[_Place], found: list[Violation]) -> in
         size += len(name)
         pending.append(_Place(item, depth, place.length + len(name) + 1, name, place))
     return size
-
-
-def too_large(pointer: str, count: int) -> Violation:
-    """The violation of a document that holds more than its text may."""
-    if count > MAX_NODES:
-        return Violation(pointer, "document.size", f"holds more than {MAX_NODES} values")
-    return Violation(pointer, "document.size", f"holds more than {MAX_BYTES} characters, written out")
 
 
 def _check_scalar(place: _Place) -> Iterator[Violation]:

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from chalicelib.core.errors import Violation
-from chalicelib.tools.openapi.document import MAX_REPORTED
+from chalicelib.tools.openapi.limits import MAX_REPORTED
 from chalicelib.tools.openapi.metaschema import check_structure
 from chalicelib.tools.openapi.operation_rules import check_components, check_operations
 from chalicelib.tools.openapi.reference_rules import check_references

@@ -14,7 +14,7 @@ from typing import Any
 
 from chalicelib.core.errors import Violation
 from chalicelib.core.strict_json import MAX_INTEGER, MAX_NUMBER_LENGTH, escape
-from chalicelib.tools.openapi.document import MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_REPORTED, too_large
+from chalicelib.tools.openapi.limits import MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_REPORTED, too_large
 
 _STANDARD = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset({f"{_STANDARD}{name}" for name in ("int", "float", "bool", "null")})

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core import errors
-from chalicelib.tools.openapi.document import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_document
+from chalicelib.tools.openapi.document import parse_document
+from chalicelib.tools.openapi.limits import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
