@@ -44,18 +44,18 @@ def hold_app(session: Unit, app_id: int) -> App | None:
     return session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
 
 
-def hold_owner(session: Unit, caller: Caller) -> None:
+def hold_owner(session: Unit, caller: Caller, code: str = "app.disabled") -> None:
     """Keep the caller's app as it is until the unit ends: neither disabled nor deleted between its authentication and
     what is added to it here.
 
     Raises
     ------
     errors.Forbidden
-        `app.disabled`, also for an app that is gone.
+        `code`, also for an app that is gone.
     """
     app = hold_app(session, caller.app_id)
     if app is None or app.status != 1:
-        raise Forbidden("The app is disabled.", code="app.disabled")
+        raise Forbidden("The app is disabled.", code=code)
 
 
 def _found(app: App | None) -> App:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chalicelib.apps.tenants import hold_app
+from chalicelib.apps import tenants
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
-from chalicelib.core.errors import Forbidden
 from chalicelib.plugins.models import TERMINAL, Plugin, PluginInstall, PluginRemoval
 
 
@@ -32,14 +31,11 @@ def owned_by_app(session: Session, app_id: int) -> list[str]:
 
 
 def hold_owner(session: Unit, caller: Caller) -> None:
-    """Keep the caller's app as it is until the unit ends: neither disabled nor deleted between the look at what it owns
-    and what is added to it here.
+    """Hold the caller's app while something is installed into it; see `tenants.hold_owner`.
 
     Raises
     ------
     errors.Forbidden
         `install.app_disabled`, also for an app that is gone.
     """
-    app = hold_app(session, caller.app_id)
-    if app is None or app.status != 1:
-        raise Forbidden("The app is disabled.", code="install.app_disabled")
+    tenants.hold_owner(session, caller, code="install.app_disabled")
