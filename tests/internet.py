@@ -77,8 +77,8 @@ def read_request(conn: socket.socket, whole: bool) -> bytes:
     length = next(
         (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
     )
-    while whole and len(body) < length:
-        body += conn.recv(65536)
+    while whole and len(body) < length and (piece := conn.recv(65536)):
+        body += piece
     return head + b"\r\n\r\n" + body
 
 

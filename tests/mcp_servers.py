@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import anyio
 import mcp_types as types
 import uvicorn
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.sse import SseServerTransport
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -67,7 +69,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "failing": {"content": [{"type": "text", "text": "no such city"}], "isError": True},
 }
-OTHER_TOOLS = ("echo", "slow", "refusing", "asking", "sampling", "unreachable")
+OTHER_TOOLS = ("echo", "slow", "refusing", "asking", "sampling")
 
 
 @dataclass
@@ -188,8 +190,6 @@ def _tool(name: str) -> types.Tool:
 async def _on_call_tool(
     context: ServerRequestContext[Any], params: types.CallToolRequestParams
 ) -> types.CallToolResult | types.InputRequiredResult:
-    import anyio
-
     match params.name:
         case "echo":
             return types.CallToolResult(content=[], structured_content={"arguments": params.arguments})
@@ -200,12 +200,11 @@ async def _on_call_tool(
         case "asking":
             return types.InputRequiredResult(request_state="opaque")
         case "sampling":
-            # Refused by the client; its refusal ends the tool.
+            wish = types.CreateMessageRequestParams(messages=[], max_tokens=1)
             await context.session.send_request(
-                types.CreateMessageRequest(
-                    params=types.CreateMessageRequestParams(messages=[], max_tokens=1),
-                ),
+                types.CreateMessageRequest(params=wish),
                 types.CreateMessageResult,
+                metadata=ServerMessageMetadata(related_request_id=context.request_id),
             )
     if params.name not in RESULTS:
         raise MCPError(code=-32602, message=f"Unknown tool: {params.name}")

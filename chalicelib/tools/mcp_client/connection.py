@@ -9,9 +9,9 @@ GET for the event stream of HTTP+SSE.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import anyio
 import httpx2
@@ -20,7 +20,7 @@ from mcp.client.client import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import TypeAdapter
+from pydantic import RootModel
 
 from chalicelib.core.errors import HotplugError
 from chalicelib.core.settings import VERSION
@@ -34,12 +34,15 @@ _ANOTHER_WAY = frozenset({400, 404, 405})
 # another origin, which it refuses.
 SSE_OPENING_S = 10.0
 MAX_REDIRECTS = 5
-# What is kept of the time to tell a server that its answer is no longer waited for, and to end the session.
+# What is kept of the time to end the session, and with it a tool that runs for nobody.
 FAREWELL_SHARE = 0.1
 FAREWELL_MAX_S = 1.0
 
 _T = TypeVar("_T")
-_JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+class _AsSent(RootModel[dict[str, Any]]):
+    """A result with all that came."""
 
 
 class Connection:
@@ -83,11 +86,10 @@ class Connection:
         `call_tool` lists all tools again to validate what it returns.
         """
         left = self._requests_end - anyio.current_time()
-        # The SDK names its own models as the only results; the adapter of a plain object does as well.
-        result: dict[str, Any] = await self.client.session.send_request(
-            request, cast(Any, _JSON), request_read_timeout_seconds=max(left, 0.0)
+        result = await self.client.session.send_request(
+            request, _AsSent, request_read_timeout_seconds=max(left, 0.0)
         )
-        return result
+        return result.root
 
 
 async def converse(
@@ -139,6 +141,7 @@ class _Attempt:
         self._scope = anyio.CancelScope()
         self._http = HttpTransport(endpoint, kind, self._scope.cancel)
         self.is_connected = False
+        self._is_open = kind == "streamable_http"
 
     @property
     def is_answered(self) -> bool:
@@ -150,28 +153,39 @@ class _Attempt:
         if error.code == "mcp.version_unsupported":
             return True
         refused = error.extensions.get("status") in _ANOTHER_WAY
-        return refused and (not self.is_connected or error.code == "mcp.http_error")
+        if self.is_connected:
+            return refused and error.code == "mcp.http_error"
+        # A server that dropped HTTP+SSE may open another event stream where that one was.
+        return refused or (not self._is_open and error.code == "mcp.protocol_error")
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         left = self._endpoint.left()
         ends = anyio.current_time() + left
         requests_end = ends - min(left * FAREWELL_SHARE, FAREWELL_MAX_S)
         self._scope.deadline = ends
-        if self._kind == "sse":
-            self._scope.deadline = min(ends, anyio.current_time() + SSE_OPENING_S)
         results: list[_T] = []
-        problem: Exception | None = None
-        with self._scope:
-            try:
-                async with self._client() as client:
-                    self.is_connected = True
-                    self._scope.deadline = ends
+        problems: list[HotplugError] = []
+        with self._scope, self._reporting(problems):
+            async with self._client() as client:
+                self.is_connected = True
+                # Inside, so that the session is ended, and nothing that goes wrong then hides what went before.
+                with self._reporting(problems):
                     results.append(await work(Connection(client, self._kind, requests_end)))
-            except Exception as error:  # noqa: BLE001 - hostile answers come out of the SDK as anything, in groups
-                problem = error
-        if results:  # whatever went wrong while the session was ended, the work was done
+        if results:
             return results[0]
-        raise self._reported(problem) from problem
+        if not problems:
+            raise self._reported(None)
+        # Of an event that is too long, the request itself learns only that the stream has ended.
+        raise problems[-1] if problems[-1].code == "http.response_too_large" else problems[0]
+
+    @contextmanager
+    def _reporting(self, problems: list[HotplugError]) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - hostile answers come out of the SDK as anything, in groups
+            reported = self._reported(error)
+            reported.__cause__ = error
+            problems.append(reported)
 
     def _reported(self, problem: Exception | None) -> HotplugError:
         if self._http.failure is not None:
@@ -206,8 +220,14 @@ class _Attempt:
         ):
             yield streams
 
-    def _sse(self) -> Any:
-        return sse_client(self._endpoint.url, httpx_client_factory=self._httpx_client)
+    @asynccontextmanager
+    async def _sse(self) -> AsyncIterator[Any]:
+        ends = self._scope.deadline
+        self._scope.deadline = anyio.current_time() + min(self._endpoint.left() / 2, SSE_OPENING_S)
+        async with sse_client(self._endpoint.url, httpx_client_factory=self._httpx_client) as streams:
+            self._is_open = True
+            self._scope.deadline = ends
+            yield streams
 
     def _httpx_client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(transport=self._http, trust_env=False, max_redirects=MAX_REDIRECTS)

@@ -53,12 +53,15 @@ def translate(error: Exception, status: int | None, explained: bool) -> HotplugE
     explained
         Whether that answer held a JSON-RPC error, which then is what the SDK raised.
     """
+    from httpx2 import SSEError
     from mcp.shared.exceptions import MCPError
 
     leaves = list(_leaves(error))
     for leaf in leaves:
         if isinstance(leaf, HotplugError):
             return leaf
+    if any(isinstance(leaf, SSEError) for leaf in leaves):
+        return UpstreamFailed("An event of the MCP server is too long.", code="http.response_too_large")
     refused = refusal(status) if status is not None and status >= 300 else None
     if refused and not explained:
         return refused

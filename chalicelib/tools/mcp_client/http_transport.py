@@ -133,6 +133,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         self._on_failure = on_failure
         self._bytes_left = MAX_BYTES
         self._exchanges_left = MAX_EXCHANGES
+        self._open: set[_Exchange] = set()
         self.failure: HotplugError | None = None
         self.status: int | None = None
         """Of the newest answer to a POST."""
@@ -156,11 +157,24 @@ class HttpTransport(httpx2.AsyncBaseTransport):
                 self.fail(error)
             raise
 
+    async def aclose(self) -> None:
+        """End what is open still.
+
+        httpx2 closes a body that its reader has left through a generator that the event loop finalises when it
+        pleases, or not at all when it ends first.
+        """
+        for exchange in tuple(self._open):
+            await exchange.aclose()
+
     def fail(self, error: HotplugError) -> None:
         """Keep the first failure, and say that there is one."""
         if self.failure is None:
             self.failure = error
         self._on_failure()
+
+    def ended(self, exchange: _Exchange) -> None:
+        """Forget an exchange that is over."""
+        self._open.discard(exchange)
 
     def received(self, size: int) -> None:
         """Count bytes of an answer.
@@ -190,6 +204,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx2.Request) -> httpx2.Response:
         exchange = _Exchange(self, self._call(request, await request.aread()))
+        self._open.add(exchange)
         try:
             answer = await exchange.open()
             self._check(request, answer)
@@ -285,6 +300,7 @@ class _Exchange(httpx2.AsyncByteStream):
         self._call.close()
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._leave)
+        self._transport.ended(self)
 
     async def _wait(self, work: Callable[[], _T]) -> _T:
         try:
