@@ -267,6 +267,23 @@ def test_a_hostile_server_of_the_older_transport_too(
     assert caught.value.code == expected[1]
 
 
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ({}, "mcp.http_error"),
+        ({"GET": http(401)}, "mcp.unauthorized"),
+        ({"GET": http(200, b"<html>", "text/html")}, "mcp.protocol_error"),
+        ({"GET": after(STREAM + event("/m", "endpoint")), "initialize": http(404)}, "mcp.http_error"),
+    ],
+    ids=["nothing", "credentials wanted", "a page", "an endpoint that is gone"],
+)
+def test_a_server_that_speaks_neither_transport(serve: Serve, answers: dict[str, Answer], code: str) -> None:
+    refused: dict[str, Answer] = {"initialize": http(405), "server/discover": http(405)}
+    with pytest.raises(UpstreamFailed) as caught:
+        call(serve({**refused, **answers}), None)
+    assert caught.value.code == code
+
+
 def test_a_server_that_knows_no_discovery_and_hangs_is_asked_for_the_handshake(serve: Serve) -> None:
     server = serve({"server/discover": hang, "tools/call": rpc_result({"content": []})})
     assert call(server, None) == {"content": []}
@@ -298,6 +315,13 @@ def test_a_tool_that_may_have_run_is_not_called_again(serve: Serve) -> None:
     with pytest.raises(UpstreamFailed):
         call(server, MODERN)
     assert len(server.requests) == 1
+
+
+def test_a_session_that_is_lost_is_begun_again_once(serve: Serve) -> None:
+    server = serve({"initialize": rpc_result(INITIALIZED, Mcp_Session_Id="s"), "tools/call": http(404)})
+    with pytest.raises(UpstreamFailed):
+        call(server)
+    assert sum(b'"tools/call"' in request for request in server.requests) == 2
 
 
 def test_no_cookie_is_kept(serve: Serve) -> None:

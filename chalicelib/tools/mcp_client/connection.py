@@ -125,8 +125,8 @@ async def converse(
         older = _Attempt(endpoint, "sse", "legacy")
         try:
             return await older.run(work)
-        except HotplugError:
-            if older.is_answered:
+        except HotplugError as unspoken:
+            if older.is_answered or unspoken.code != "mcp.http_error":
                 raise
         raise  # neither is spoken here: the status of the newer transport says more
 
@@ -184,7 +184,8 @@ class _Attempt:
             yield
         except Exception as error:  # noqa: BLE001 - hostile answers come out of the SDK as anything, in groups
             reported = self._reported(error)
-            reported.__cause__ = error
+            if reported.__traceback__ is None:  # not one that was raised, and is somewhere in `error`
+                reported.__cause__ = error
             problems.append(reported)
 
     def _reported(self, problem: Exception | None) -> HotplugError:
@@ -192,13 +193,8 @@ class _Attempt:
             return self._http.failure
         if problem is not None:
             return translate(problem, self._http.status, self._http.explained)
-        if (
-            self._kind == "sse"
-            and not self.is_connected
-            and self._http.answered
-            and self._endpoint.left() > 0
-        ):
-            return not_mcp()
+        if not self._is_open and self._http.answered and self._endpoint.left() > 0:
+            return not_mcp()  # an event stream that never says where messages go to
         return late()
 
     def _client(self) -> Client:

@@ -147,12 +147,9 @@ class HttpTransport(httpx2.AsyncBaseTransport):
             return httpx2.Response(405, request=request)
         try:
             return await self._exchange(request)
-        except UpstreamTimeout as error:
-            if _is_discovery(request):
-                return httpx2.Response(504, request=request)
-            self.fail(error)
-            raise
         except HotplugError as error:
+            if _is_discovery(request) and isinstance(error, UpstreamTimeout):
+                return httpx2.Response(504, request=request)
             if request.method != "DELETE":  # the end of a session whose work is done
                 self.fail(error)
             raise
@@ -208,7 +205,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         try:
             answer = await exchange.open()
             self._check(request, answer)
-            headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers]
+            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
             # No cookie is kept from one request to the next.
             headers = [(name, value) for name, value in headers if name != b"set-cookie"]
             if _is_event_stream(answer):
