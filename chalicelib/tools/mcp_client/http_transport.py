@@ -300,11 +300,8 @@ class _Exchange(httpx2.AsyncByteStream):
         self._transport.ended(self)
 
     async def _wait(self, work: Callable[[], _T]) -> _T:
-        try:
-            return await anyio.to_thread.run_sync(self._in_turn, work, abandon_on_cancel=True)
-        except anyio.get_cancelled_exc_class():
-            self._call.close()
-            raise
+        # A cancellation returns at once; `aclose`, which follows, wakes the thread and waits for it.
+        return await anyio.to_thread.run_sync(self._in_turn, work, abandon_on_cancel=True)
 
     def _in_turn(self, work: Callable[[], _T]) -> _T:
         with self._turn:
