@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from chalice.app import Blueprint, Chalice
 from sqlalchemy import event, select, text
+from sqlalchemy.exc import ProgrammingError
 
 from chalicelib.api.endpoint import ENDPOINTS, endpoint
 from chalicelib.api.request import Answer, Request
 from chalicelib.apps.models import App
 from chalicelib.core import audit, process
 from chalicelib.core.audit import AuditLog
-from chalicelib.core.instances import Instance
+from chalicelib.core.database import DatabaseService
+from chalicelib.core.instances import Heartbeat, Instance
 from tests.http import Client, Deployment, deployed, hotplug, settings
 from tests.wire import WireProxy
 
@@ -399,6 +401,13 @@ def test_a_crash_is_500_that_says_nothing_but_the_id_that_finds_it_in_the_log(
         ".run",
     )
     assert "10.0.0.7" not in json.dumps(line)
+
+
+def test_a_heartbeat_that_the_database_does_not_understand_is_not_passed_over(mysql_url: str) -> None:
+    database = DatabaseService(mysql_url)
+    with pytest.raises(ProgrammingError):
+        Heartbeat(database).beat("i1", "api", versions={})
+    database.close()
 
 
 def test_an_instance_was_seen_when_its_invocation_began(probe: tuple[Probe, Client]) -> None:
