@@ -19,8 +19,8 @@ test: .venv/.dev .venv-ministack/.stamp
 
 test-mysql: TESTS ?= tests
 test-mysql: .venv/.dev .venv-ministack/.stamp
-	HOTPLUG_TEST_MYSQL_URL=$$(tools/mysql-server start | tail -n 1) \
-	  $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS); \
+	url=$$(set -o pipefail; tools/mysql-server start | tail -n 1) || exit; \
+	  HOTPLUG_TEST_MYSQL_URL=$$url $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS); \
 	  status=$$?; tools/mysql-server stop; exit $$status
 
 check: .venv/.dev

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, Index, String, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -46,7 +46,8 @@ class Instance(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=lambda: datetime.now(UTC))
 
 
-_COLUMNS = "instance_id, function, tenant, versions, loaded, load_error, memory_bytes, started_at, seen_at"
+# FUNCTION is a reserved word of MySQL since 8.0.1, though not of MariaDB; SQLite takes MySQL's quotes.
+_COLUMNS = "instance_id, `function`, tenant, versions, loaded, load_error, memory_bytes, started_at, seen_at"
 _VALUES = ":instance_id, :function, :tenant, :versions, :loaded, :load_error, :memory_bytes, :now, :now"
 _SET = ("versions", "loaded", "load_error", "memory_bytes", "seen_at")
 _MYSQL = text(
@@ -87,7 +88,8 @@ class Heartbeat:
         """Upsert one row; False where it was not due.
 
         A failure of the database is no failure of the request that this rides on: the row is written next time,
-        and an instance that is not seen shows as idle.
+        and an instance that is not seen shows as idle. A statement that the database does not understand is ours and
+        is raised: passed over in silence, no row would ever be written and nobody would know.
 
         Parameters
         ----------
@@ -118,6 +120,8 @@ class Heartbeat:
         try:
             with self._database.connection() as connection:
                 connection.execute(_SQLITE if self._database.is_sqlite else _MYSQL, values)
+        except ProgrammingError:
+            raise
         except (DBAPIError, PoolTimeout):
             return False
         if len(self._written) >= _ENVIRONMENTS_REMEMBERED:

@@ -192,7 +192,18 @@ def list_plugins(
                 func.lower(Plugin.description).contains(needle, autoescape=True),
             )
         )
-    return list_page(session, query, page, [Plugin.id], rendering.summary, any_of=_own_or_shared(caller))
+    own, shared = _own_or_shared(caller)
+    ways = [(own, _index(plugin_type, status, source)), (shared, "ix_t_plugin_visibility")]
+    return list_page(session, query, page, [Plugin.id], rendering.summary, any_of=ways)
+
+
+def _index(plugin_type: str | None, status: int | None, source: str | None) -> str:
+    """Return the index that leads to an app's own plugins by one of the filters, in the order of the listing."""
+    if plugin_type is not None:
+        return "ix_t_plugin_type"
+    if status is not None:
+        return "idx_plugin_status"
+    return "idx_plugin_source" if source is not None else "ix_t_plugin_app"
 
 
 def list_versions(session: Session, caller: Caller, found: Registration, page: Page) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, NotFound, TooLarge, Violation
 from chalicelib.core.ids import new_ulid
-from chalicelib.core.paging import Page, list_page
+from chalicelib.core.paging import Page, list_page, through
 from chalicelib.core.settings import settings
 from chalicelib.plugins import rendering
 from chalicelib.plugins.models import (
@@ -127,10 +127,10 @@ def save(session: Unit, caller: Caller, task: PluginInstall) -> dict[str, Any]:
 def list_tasks(session: Session, caller: Caller, page: Page, *, state: str | None = None) -> dict[str, Any]:
     """Return a page of the caller's app's tasks, newest first."""
     query: Select[Any] = select(PluginInstall).where(PluginInstall.app_id == caller.app_id)
+    index = "ix_t_plugin_install_app"
     if state is not None:
-        # Left to itself MariaDB intersects this index with that of all states and sorts what is left, for each page.
-        index = "FORCE INDEX (ix_t_plugin_install_app_state)"
-        query = query.where(PluginInstall.state == state).with_hint(PluginInstall, index, "mysql")
+        query, index = query.where(PluginInstall.state == state), "ix_t_plugin_install_app_state"
+    query = through(query, PluginInstall, index)
     return list_page(session, query, page, [PluginInstall.id], rendering.install)
 
 

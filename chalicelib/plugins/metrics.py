@@ -12,6 +12,7 @@ from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from chalicelib.core.caller import Caller
+from chalicelib.core.paging import through
 from chalicelib.core.representation import timestamp
 from chalicelib.plugins import catalog, rendering
 from chalicelib.plugins.models import Plugin, PluginMetric
@@ -149,7 +150,7 @@ def _plugins(session: Session, caller: Caller, ran: Iterable[str]) -> list[Plugi
     """Return the app's own plugins, the newest, and those of others that ran and are shared. One statement with an OR
     would sort every plugin of the app."""
     own = select(Plugin).where(Plugin.app_id == caller.app_id).order_by(Plugin.id.desc()).limit(MAX_PLUGINS)
-    found = list(session.scalars(own))
+    found = list(session.scalars(through(own, Plugin, "ix_t_plugin_app")))
     others = sorted(set(ran) - {plugin.plugin_id for plugin in found})
     for start in range(0, len(others), _LOOKED_UP):
         some = Plugin.plugin_id.in_(others[start : start + _LOOKED_UP])

@@ -195,7 +195,10 @@ def list_tools(
                 func.lower(ToolSchema.description).contains(needle, autoescape=True),
             )
         )
-    seen = (ToolMeta.app_id == caller.app_id, ToolMeta.visibility == SHARED)
+    seen = [
+        (ToolMeta.app_id == caller.app_id, "ix_tool_meta_app"),
+        (ToolMeta.visibility == SHARED, "ix_tool_meta_visibility"),
+    ]
     found = list_page(session, query, page, [ToolMeta.id], lambda meta: {"meta": meta}, any_of=seen)
     metas = [item["meta"] for item in found["items"]]
     latest = select(ToolSchema).where(ToolSchema.id.in_([meta.latest_id for meta in metas]))

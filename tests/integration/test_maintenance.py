@@ -427,7 +427,11 @@ def test_no_plan_reads_a_growing_table_as_a_whole(mysql_url: str, bucket: Memory
     assert len(looked) >= 6
     with service.connection() as connection:
         for statement, parameters in looked:
-            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).mappings().all()
+            plan = (
+                connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {statement}", parameters)
+                .mappings()
+                .all()
+            )
             for row in plan:
                 if row["table"] in growing:
                     assert row["possible_keys"] or row["key"], (statement, dict(row))

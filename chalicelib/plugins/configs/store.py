@@ -20,7 +20,7 @@ from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, Violation
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.ids import new_ulid
-from chalicelib.core.paging import Page, list_page
+from chalicelib.core.paging import Page, list_page, through
 from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.plugins import catalog
 from chalicelib.plugins.catalog import Registration
@@ -91,6 +91,8 @@ def list_configs(
     query = select(PluginConfig).where(
         PluginConfig.plugin_id == found.plugin_id, scopes.seen_by(caller.app_id)
     )
+    if scope is None and subject is None:
+        query = through(query, PluginConfig, "ix_t_plugin_config_plugin")
     if scope is not None:
         query = query.where(PluginConfig.scope == scope)
     if subject is not None:

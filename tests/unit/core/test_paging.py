@@ -140,7 +140,7 @@ def test_pages_of_rows_that_meet_one_of_several_conditions_are_those_of_the_or(
                 page(cursor, limit=limit),
                 [App.id],
                 lambda app: {"id": app.id},
-                any_of=conditions,
+                any_of=[(condition, "PRIMARY") for condition in conditions],
             )
         assert len(answer["items"]) <= limit
         seen += [item["id"] for item in answer["items"]]
