@@ -21,9 +21,10 @@ import pytest
 from chalicelib.api.problem import PROBLEM
 from infra.local.stack import LocalStack
 from tests.e2e import tenants
-from tests.e2e.conftest import UNLIMITED
+from tests.e2e.conftest import calling
 from tests.e2e.hostile_requests import Hostile, all_requests
 from tests.e2e.tenants import Api, Tenant, fresh_name
+from tests.e2e.upstreams import Upstreams
 
 REQUESTS = all_requests()
 # Nothing of the inside: no path, no module, no statement.
@@ -65,10 +66,10 @@ OUT_OF_REACH = {
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams) -> Iterator[LocalStack]:
     """A stack of its own: a fuzzer with an admin's credential disables other tests' apps."""
     folder = tmp_path_factory.mktemp("hostile") / "local"
-    with LocalStack(folder, api_processes=2, schedules=False, environment=UNLIMITED) as running:
+    with LocalStack(folder, api_processes=2, schedules=False, environment=calling(upstreams)) as running:
         yield running
 
 
@@ -79,9 +80,9 @@ def root(stack: LocalStack) -> Iterator[Api]:
 
 
 @pytest.fixture
-def tenant(stack: LocalStack, root: Api) -> Iterator[Tenant]:
+def tenant(stack: LocalStack, root: Api, upstreams: Upstreams) -> Iterator[Tenant]:
     with closing(tenants.new_tenant(stack, root)) as made:
-        tenants.furnish(made)
+        tenants.furnish(made, upstreams)
         yield made
 
 
