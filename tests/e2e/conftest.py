@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.stack import LocalStack
-from tests.e2e.upstreams import Upstreams, serving_upstreams
+from tests.upstreams import Upstreams, serving_upstreams
 
 # A test that counts no requests must not be refused for sending many.
 UNLIMITED = {"HOTPLUG_RATE": "100000", "HOTPLUG_BURST": "100000"}

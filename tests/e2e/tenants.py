@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from infra.local.stack import LocalStack
-from tests.e2e.upstreams import Upstreams
+from tests.upstreams import Upstreams
 
 ROLES = ("viewer", "caller", "publisher", "admin")
 PLUGIN = """

@@ -14,7 +14,7 @@ from infra.local.stack import LocalStack
 from tests.e2e import tenants
 from tests.e2e.access_table import ROLES, Line, read_table
 from tests.e2e.tenants import SERVER_KEY, TOOL_KEY, Api, Tenant, fresh_name, package
-from tests.e2e.upstreams import Upstreams
+from tests.upstreams import Upstreams
 
 LINES = read_table()
 PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"

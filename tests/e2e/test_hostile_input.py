@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jsonschema
 import pytest
@@ -24,7 +24,7 @@ from tests.e2e import tenants
 from tests.e2e.conftest import calling
 from tests.e2e.hostile_requests import Hostile, all_requests
 from tests.e2e.tenants import Api, Tenant, fresh_name
-from tests.e2e.upstreams import Upstreams
+from tests.upstreams import Upstreams
 
 REQUESTS = all_requests()
 # Nothing of the inside: no path, no module, no statement.
@@ -40,25 +40,55 @@ CHECKS = ",".join(
         "allow_header_conformance", "use_after_free", "ensure_resource_availability", "ignored_auth",
     )
 )  # fmt: skip
-# A plugin that is given a millisecond, or fails by itself, is an upstream that failed: 502 and 504 say so.
-RUNS_A_PLUGIN = """
+# A plugin or a server that is given a millisecond, or fails by itself, is an upstream that failed: 502 and 504 say so;
+# one that keeps failing is left alone, which is 503.
+CALLS_OUT = """
+[checks.missing_required_header]
+expected-statuses = ["400", "401", "403", "406", "415", "422", "428"]
+""" + "".join(
+    f"""
 [[operations]]
-include-path = "/api/v1/plugins/{pluginId}/execute"
-checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502", "504"]
+include-path = "/api/v1/{path}"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502", "503", "504"]
+"""
+    for path in (
+        "plugins/{pluginId}/execute", "tools/{toolId}/run", "tools/debug", "mcp/servers", "mcp/servers/{serverId}",
+        "mcp/servers/{serverId}/tools/{toolName}/call",
+    )
+)  # fmt: skip
+OF_TOOLS = """
+[[operations]]
+include-path-regex = "^/api/v1/tools/.*version"
+parameters = { "path.version" = "V1.0" }
 """
 EXAMPLES = 12
 SEED = "1"
 # What would end the fuzzer's own credential, and all that follows would be 401.
 LOCKS_ITSELF_OUT = frozenset({"apps_patch_app", "apps_delete_credential"})
 # What would take away what the others are fuzzed with.
-REMOVES = frozenset({"plugins_uninstall_plugin", "apps_delete_app", "plugin_configs_delete_config"})
-# A random body is neither a package nor a manifest, and an install that did not fail is not tried again.
-# It does not fuzz the document that it reads.
+REMOVES = frozenset(
+    {
+        "plugins_uninstall_plugin", "apps_delete_app", "plugin_configs_delete_config", "tools_delete_tool",
+        "tools_delete_version", "mcp_servers_delete_server", "tool_credentials_delete_tool_credentials",
+        "tool_credentials_delete_server_credentials",
+    }
+)  # fmt: skip
+# A random body is no package, no manifest, no document, no server's address, no credential and no operation's
+# arguments; an install that did not fail is not tried again, and a version that is live is not restored. Documents and
+# arguments are made up below. It does not fuzz the document that it reads.
 OUT_OF_REACH = {
     "GET /openapi.json",
     "PUT /api/v1/plugins/{pluginId}",
     "POST /api/v1/plugins/validate-manifest",
     "POST /api/v1/plugins/installs/{installId}/retry",
+    "POST /api/v1/tools",
+    "POST /api/v1/tools/debug",
+    "POST /api/v1/tools/{toolId}/versions",
+    "POST /api/v1/tools/{toolId}/versions/{version}/restore",
+    "POST /api/v1/tools/{toolId}/run",
+    "PUT /api/v1/tools/{toolId}/credentials",
+    "POST /api/v1/mcp/servers",
+    "PUT /api/v1/mcp/servers/{serverId}/credentials",
     # Declared only to be 405 from the function, as MCP wants it.
     "GET /api/v1/mcp",
     "DELETE /api/v1/mcp",
@@ -137,7 +167,7 @@ def run_schemathesis(
 ) -> tuple[int, str, dict[str, set[int]]]:
     """Run it on the served document; return (exit status, output, statuses seen by operation)."""
     settings, report = folder / "schemathesis.toml", folder / "report.har"
-    settings.write_text(f"[cache]\nenabled = false\n{config}{RUNS_A_PLUGIN}")
+    settings.write_text(f"[cache]\nenabled = false\n{config}{CALLS_OUT}")
     command = [
         sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(settings), "run",
         f"{stack.url}/openapi.json", "-H", f"Authorization: Bearer {credential}", "--checks", CHECKS,
@@ -168,9 +198,11 @@ def test_nothing_that_is_sent_about_what_exists_makes_the_server_fail(
     pinned = {
         "aliasId": alias, "pluginId": ids["pluginId"], "configId": ids["configId"], "version": ids["version"],
         "executionId": ids["executionId"], "installId": ids["installId"], "job": "sweep", "name": "SECRET",
-        "credentialId": spare["id"],
+        "credentialId": spare["id"], "toolId": tenant.private_tool["toolId"], "scheme": "key",
+        "serverId": tenant.private_server["serverId"], "toolName": "text",
     }  # fmt: skip
     config = "[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in pinned.items())
+    config += OF_TOOLS
     # WHEN everything but removing them is fuzzed
     options = (*_without(REMOVES), "--phases", "coverage,fuzzing")
     status, output, seen = run_schemathesis(stack, tenant.keys["admin"], tmp_path, config, *options)
@@ -182,9 +214,14 @@ def test_nothing_that_is_sent_about_what_exists_makes_the_server_fail(
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
         if operation["operationId"] not in REMOVES
-        and not any(code < 400 for code in seen[f"{method.upper()} {path.format_map(pinned)}"])
+        and not any(code < 400 for code in seen[f"{method.upper()} {_filled(path, pinned)}"])
     }
     assert refused <= OUT_OF_REACH
+
+
+def _filled(path: str, pinned: dict[str, str]) -> str:
+    ids = {**pinned, "version": "V1.0"} if path.startswith("/api/v1/tools") else pinned
+    return path.format_map({name: quote(value, safe="") for name, value in ids.items()})
 
 
 def _without(operations: frozenset[str]) -> list[str]:
