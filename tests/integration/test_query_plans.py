@@ -280,7 +280,9 @@ ALLOWED = (
     # The same of tools and of MCP servers.
     Allowed(r"FROM tool_meta INNER JOIN .* INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort",), 250),
     # What was deleted of one tool, within its index: as much as its owner deleted in ninety days.
-    Allowed(r"tools_schema.is_deleted != \S+ ORDER BY tools_schema.id DESC", "tools_schema", ("filesort",), 250),
+    Allowed(
+        r"tools_schema.is_deleted != \S+ ORDER BY tools_schema.id DESC", "tools_schema", ("filesort",), 250
+    ),
     # Sums per plugin and bucket of one app's minutes: the window is the range that the index gives, and grouping it is
     # the work itself.
     Allowed(r"sum\(t_plugin_metric.executions\)", "t_plugin_metric", ("filesort", "temporary"), ROWS // 4),
