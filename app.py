@@ -76,7 +76,9 @@ def hourly(event: Any) -> dict[str, Any]:
 def daily(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
-    return schedules.run("retain_versions", "retain_executions", "tombstoned_objects")
+    return schedules.run(
+        "retain_versions", "retain_executions", "retain_tool_executions", "purge_tools", "tombstoned_objects"
+    )
 
 
 @app.lambda_function(name="runtime")

@@ -169,8 +169,8 @@ def debug_tool(request: Request) -> dict[str, Any]:
     returns={200: page_of(EXECUTION)}, summary="The app's calls of a tool, newest first",
 )  # fmt: skip
 def list_tool_executions(request: Request) -> dict[str, Any]:
-    found = catalog.find(request.cache, request.caller, request.path["toolId"])
     outcome, since = request.query.get("outcome"), moment("since", request.query.get("since"))
+    found = catalog.find(request.cache, request.caller, request.path["toolId"])
     with request.reads() as session:
         return execution_log.list_executions(
             session, request.caller, found.tool_id, request.page(), outcome=outcome, since=since

@@ -12,6 +12,7 @@ from chalicelib.core.jobs import Job, Runner
 from chalicelib.plugins.maintenance.catalog import plugin_jobs
 from chalicelib.plugins.maintenance.context import plugin_context
 from chalicelib.plugins.services import plugin_services
+from chalicelib.tools.maintenance import tool_jobs
 
 # Of all jobs of one firing; the functions have 120 s.
 DEADLINE_S = 80.0
@@ -19,7 +20,12 @@ DEADLINE_S = 80.0
 
 def jobs() -> dict[str, Job]:
     """Return every scheduled job by its name."""
-    all_jobs = (*plugin_jobs(plugin_context(plugin_services())), *housekeeping_jobs(process.database()))
+    database = process.database()
+    all_jobs = (
+        *plugin_jobs(plugin_context(plugin_services())),
+        *tool_jobs(database),
+        *housekeeping_jobs(database),
+    )
     return {job.name: job for job in all_jobs}
 
 

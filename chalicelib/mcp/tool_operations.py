@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.core.caller import Caller
-from chalicelib.core.errors import HotplugError, Invalid, NotFound, Violation
+from chalicelib.core.errors import HotplugError, Invalid, Violation
 from chalicelib.core.strict_json import escape
 from chalicelib.mcp import names
 from chalicelib.mcp.argument_schema import cleaned
@@ -56,22 +56,33 @@ class ToolOperations:
         return Index(tuple(sorted(named)), named)
 
     def describe(self, caller: Caller, named: Sequence[tuple[str, Key]]) -> list[Offer]:
-        """Return the offers of a page."""
-        return list(self._described(caller, named))
+        """Return the offers of a page: those that are not in memory are made from documents read together."""
+        cache = self.services.cache
+        keys = [key for _, key in named]
+        offers: dict[Key, Offer] = {
+            key: known for key in keys if (known := cache.get(_place(key))) is not None
+        }
+        missing = [key for key in keys if key not in offers]
+        if missing:
+            offers |= self._made_offers(missing)
+        # What is not there was deleted between the index and this.
+        return [replace(offers[key], name=name) for name, key in named if key in offers]
 
-    def _described(self, caller: Caller, named: Sequence[tuple[str, Key]]) -> Iterator[Offer]:
-        for name, (tool_id, operation_id) in named:
-            place = ("mcp.tool_offer", tool_id, operation_id)
-            offer: Offer | None = self.services.cache.get(place)
-            if offer is None:
-                stamp = self.services.cache.stamp()
-                try:
-                    offer = _offer(self._plan(caller, tool_id, operation_id))
-                except NotFound:
-                    continue  # deleted between the index and this
+    def _made_offers(self, missing: Sequence[Key]) -> dict[Key, Offer]:
+        stamp = self.services.cache.stamp()
+        wanted: dict[str, list[str]] = {}
+        for tool_id, operation_id in missing:
+            wanted.setdefault(tool_id, []).append(operation_id)
+        made: dict[Key, Offer] = {}
+        for tool_id, document in loading.read_newest(self.services.database, list(wanted)):
+            for operation_id in wanted[tool_id]:
+                if operation_id not in document:
+                    continue  # another version by now
+                key = (tool_id, operation_id)
+                offer = made[key] = _offer(loading.plan_of(document, operation_id))
                 weight = wire_bytes([offer.input_schema, offer.output_schema])
-                self.services.cache.put(place, offer, [("tools", tool_id)], stamp, weight=weight)
-            yield replace(offer, name=name)
+                self.services.cache.put(_place(key), offer, [("tools", tool_id)], stamp, weight=weight)
+        return made
 
     def call(
         self, caller: Caller, key: Key, arguments: dict[str, Any], meta: Mapping[str, Any]
@@ -110,8 +121,9 @@ class ToolOperations:
         }
         return _result(answer, told)
 
-    def _plan(self, caller: Caller, tool_id: str, operation_id: str) -> CallPlan:
-        return loading.load(self.services.cache, caller, tool_id, None).plan(operation_id)
+
+def _place(key: Key) -> tuple[str, ...]:
+    return ("mcp.tool_offer", *key)
 
 
 def _offer(plan: CallPlan) -> Offer:

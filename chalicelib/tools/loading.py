@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.caller import Caller
+from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Invalid, Violation
 from chalicelib.core.hotcache import Dependency, HotCache
+from chalicelib.core.settings import ONE_MIB
 from chalicelib.tools import catalog
 from chalicelib.tools.binding.plan import CallPlan
-from chalicelib.tools.models import ToolSchema
+from chalicelib.tools.models import ToolDocument, ToolMeta, ToolSchema
 from chalicelib.tools.openapi.compile import Document, compile_operation, compile_operations
 
 # Of the plans of one version, each about as heavy as what its operation reaches of the document.
 KEPT_PLANS = 64
 MOST_NAMED = 50
+# Of documents that are read at once for a listing; a parsed one takes ten times its text.
+READ_AT_ONCE_BYTES = 4 * ONE_MIB
 
 
 class LoadedVersion:
@@ -90,3 +95,40 @@ def load(cache: HotCache, caller: Caller, tool_id: str, version: str | None) -> 
     if loaded is None:
         raise catalog.version_not_found()
     return loaded
+
+
+def read_newest(database: DatabaseService, tool_ids: Sequence[str]) -> Iterator[tuple[str, Document]]:
+    """Yield the ids of tools, each with the document of its newest version, in two statements where they are small.
+
+    For listings: nothing is kept, because a hundred documents would displace what is called. Whether the caller may see
+    them was decided by whoever knew their ids.
+    """
+    sizes = (
+        select(ToolMeta.latest_id, ToolDocument.size)
+        .join(ToolDocument, ToolDocument.schema_id == ToolMeta.latest_id)
+        .where(ToolMeta.tool_id.in_(tool_ids), ToolMeta.is_deleted == 0)
+    )
+    with database.reads() as session:
+        found = session.execute(sizes).all()
+    for row_ids in _batches([(row.latest_id, row.size) for row in found]):
+        texts = select(ToolSchema.tool_id, ToolSchema.open_api_schema).where(
+            ToolSchema.id.in_(row_ids), ToolSchema.is_deleted == 0
+        )
+        with database.reads() as session:
+            rows = session.execute(texts).all()
+        for row in rows:
+            yield row.tool_id, Document(json.loads(row.open_api_schema))
+
+
+def _batches(sizes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Yield row ids, as many at once as READ_AT_ONCE_BYTES has room for, at least one."""
+    batch: list[int] = []
+    room = READ_AT_ONCE_BYTES
+    for row_id, size in sizes:
+        if batch and size > room:
+            yield batch
+            batch, room = [], READ_AT_ONCE_BYTES
+        batch.append(row_id)
+        room -= size
+    if batch:
+        yield batch

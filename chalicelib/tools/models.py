@@ -36,6 +36,8 @@ class ToolSchema(Base):
     __table_args__ = (
         UniqueConstraint("tool_id", "version", "is_deleted", name="unique_tool_version"),
         Index("ix_tools_schema_app", "app_id", "is_deleted", "tool_id"),
+        # What was deleted, and when: nothing changes a row after that.
+        Index("ix_tools_schema_deleted", "is_deleted", "update_at"),
         MYSQL_TABLE,
     )
     cache_scope: ClassVar[str] = "tools"

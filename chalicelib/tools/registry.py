@@ -36,6 +36,8 @@ from chalicelib.tools.versions import VersionKey, parse_version
 
 # All of them are one look-up in an index, and a version number is chosen by people.
 MOST_VERSIONS = 100
+# One by one these go unnoticed; a bulk statement names no tool, so every warm function drops all that it has of tools.
+FEW_CREDENTIALS = 100
 
 
 @dataclass(frozen=True)
@@ -256,8 +258,14 @@ def not_owner() -> Forbidden:
 
 
 def forget_credentials(session: Unit, tool_id: str) -> None:
-    """Delete what every app stored to call a tool that is gone."""
-    gone = delete_rows(ToolCredential).where(ToolCredential.tool_id == tool_id)
+    """Delete what every app stored to call a tool that is gone. The unit holds the tool."""
+    of_tool = ToolCredential.tool_id == tool_id
+    rows = session.scalars(select(ToolCredential).where(of_tool).limit(FEW_CREDENTIALS + 1)).all()
+    if len(rows) <= FEW_CREDENTIALS:
+        for row in rows:
+            session.delete(row)
+        return
+    gone = delete_rows(ToolCredential).where(of_tool)
     session.execute(gone, execution_options={"synchronize_session": False})
 
 

@@ -29,3 +29,4 @@ def upgrade() -> None:
         sa.UniqueConstraint("tool_id", "version", "is_deleted", name="unique_tool_version"),
     )
     schema.create_index("ix_tools_schema_app", "tools_schema", ["app_id", "is_deleted", "tool_id"])
+    schema.create_index("ix_tools_schema_deleted", "tools_schema", ["is_deleted", "update_at"])

@@ -4,7 +4,8 @@ Each line gives the status for the roles viewer, caller, publisher and admin, in
 
 - what the caller's own app owns,
 - what another app owns and keeps private,
-- what another app owns and shares with all (its plugin; its own configs and runs of that plugin stay its own),
+- what another app owns and shares with all (its plugin, tool or MCP server; what each app keeps of it, which is
+  configs, runs and credentials, stays its own),
 
 and for those who are nobody: no credential, a wrong secret, a disabled app, an expired and a removed credential.
 
@@ -84,6 +85,41 @@ DELETE /api/v1/mcp                                           | 403 405 405 405 |
 POST   /api/v1/plugins/{pluginId}/execute                    | 403 200 200 200 | 403 404 404 404 | 403 200 200 200 | 401
 GET    /api/v1/plugins/{pluginId}/executions                 | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 GET    /api/v1/plugins/{pluginId}/executions/{executionId}   | 200 200 200 200 | 404 404 404 404 | 404 404 404 404 | 401
+
+POST   /api/v1/tools                                         | 403 403 201 201 | -               | -               | 401
+POST   /api/v1/tools#batch                                   | 403 403 201 201 | -               | -               | 401
+POST   /api/v1/tools#shared                                  | 403 403 403 201 | -               | -               | 401
+POST   /api/v1/tools/debug                                   | 403 403 200 200 | -               | -               | 401
+GET    /api/v1/tools                                         | 200 200 200 200 | -               | -               | 401
+GET    /api/v1/tools/{toolId}                                | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+GET    /api/v1/tools/{toolId}#document                       | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+DELETE /api/v1/tools/{toolId}                                | 403 403 204 204 | 403 403 404 404 | 403 403 403 403 | 401
+GET    /api/v1/tools/{toolId}/versions                       | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+POST   /api/v1/tools/{toolId}/versions                       | 403 403 201 201 | 403 403 404 404 | 403 403 403 403 | 401
+PATCH  /api/v1/tools/{toolId}/versions/{version}             | 403 403 200 200 | 403 403 404 404 | 403 403 403 403 | 401
+PATCH  /api/v1/tools/{toolId}/versions/{version}#shared      | 403 403 403 200 | 403 403 403 404 | 403 403 403 403 | 401
+DELETE /api/v1/tools/{toolId}/versions/{version}             | 403 403 204 204 | 403 403 404 404 | 403 403 403 403 | 401
+POST   /api/v1/tools/{toolId}/versions/{version}/restore     | 403 403 200 200 | 403 403 404 404 | 403 403 403 403 | 401
+POST   /api/v1/tools/{toolId}/run                            | 403 200 200 200 | 403 404 404 404 | 403 200 200 200 | 401
+GET    /api/v1/tools/{toolId}/executions                     | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+PUT    /api/v1/tools/{toolId}/credentials                    | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401
+GET    /api/v1/tools/{toolId}/credentials                    | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401
+DELETE /api/v1/tools/{toolId}/credentials                    | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
+DELETE /api/v1/tools/{toolId}/credentials/{scheme}           | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
+
+POST   /api/v1/mcp/servers                                   | 403 403 201 201 | -               | -               | 401
+POST   /api/v1/mcp/servers#shared                            | 403 403 403 201 | -               | -               | 401
+GET    /api/v1/mcp/servers                                   | 200 200 200 200 | -               | -               | 401
+GET    /api/v1/mcp/servers/{serverId}                        | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+PATCH  /api/v1/mcp/servers/{serverId}                        | 403 403 200 200 | 403 403 404 404 | 403 403 403 403 | 401
+PATCH  /api/v1/mcp/servers/{serverId}#shared                 | 403 403 403 200 | 403 403 403 404 | 403 403 403 403 | 401
+DELETE /api/v1/mcp/servers/{serverId}                        | 403 403 204 204 | 403 403 404 404 | 403 403 403 403 | 401
+GET    /api/v1/mcp/servers/{serverId}/tools                  | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
+POST   /api/v1/mcp/servers/{serverId}/tools/{toolName}/call  | 403 200 200 200 | 403 404 404 404 | 403 200 200 200 | 401
+PUT    /api/v1/mcp/servers/{serverId}/credentials            | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401
+GET    /api/v1/mcp/servers/{serverId}/credentials            | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401
+DELETE /api/v1/mcp/servers/{serverId}/credentials            | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
+DELETE /api/v1/mcp/servers/{serverId}/credentials/{scheme}   | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
 """
 
 

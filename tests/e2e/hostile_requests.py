@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from tests.e2e.hostile import Hostile
+from tests.e2e.hostile_tools import tool_requests
 
 VALIDATE = "/api/v1/plugins/validate-manifest"
 APPS = "/api/v1/apps"
@@ -14,34 +16,11 @@ JSON = {"Content-Type": "application/json"}
 MEGABYTE = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Hostile:
-    """One request; `head` is its first line and headers where they are not built from the rest."""
-
-    name: str
-    statuses: frozenset[int]
-    method: str = "GET"
-    target: str = "/api/v1/me"
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    head: bytes | None = None
-
-    def as_bytes(self, credential: str) -> bytes:
-        """Return what goes over the wire."""
-        if self.head is not None:
-            return self.head.replace(b"CREDENTIAL", credential.encode()) + b"\r\n\r\n" + (self.body or b"")
-        lines = [f"{self.method} {self.target} HTTP/1.1", "Host: localhost", "Connection: close"]
-        if not any(name.lower() == "authorization" for name, _ in self.headers):
-            lines.append(f"Authorization: Bearer {credential}")
-        lines += [f"{name}: {value.replace('CREDENTIAL', credential)}" for name, value in self.headers]
-        if self.body is not None and not any(name.lower() == "transfer-encoding" for name, _ in self.headers):
-            lines.append(f"Content-Length: {len(self.body)}")
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + (self.body or b"")
-
-
 def all_requests() -> list[Hostile]:
     """Return every request, each under a name of its own."""
-    return [*_paths(), *_methods(), *_queries(), *_headers(), *_framing(), *_json(), *_types(), *_forms()]
+    return [
+        *_paths(), *_methods(), *_queries(), *_headers(), *_framing(), *_json(), *_types(), *_forms(), *tool_requests(),
+    ]  # fmt: skip
 
 
 def _paths() -> Iterator[Hostile]:

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from infra.local.stack import LocalStack
+from tests.upstreams import Upstreams
 
 ROLES = ("viewer", "caller", "publisher", "admin")
 PLUGIN = """
@@ -79,9 +80,14 @@ def declared(content: bytes) -> dict[str, Any]:
     return {"json": {"source": "local", "filename": "plugin.zip", "size": len(content), "sha256": digest}}
 
 
+NO_UPSTREAMS = Upstreams("", "", "")
+TOOL_KEY, SERVER_KEY = {"key": {"value": "s3cret"}}, {"bearer": {"token": "s3cret"}}
+
+
 @dataclass
 class Tenant:
-    """An app, its credentials by role, and ids by what they name; `private` and `shared` hold those of a plugin."""
+    """An app, its credentials by role, and ids by what they name: `private` and `shared` hold those of a plugin, the
+    others those of a tool and of an MCP server."""
 
     alias: str
     canary: str
@@ -90,6 +96,11 @@ class Tenant:
     app: dict[str, str]
     private: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
+    private_tool: dict[str, str] = field(default_factory=dict)
+    shared_tool: dict[str, str] = field(default_factory=dict)
+    private_server: dict[str, str] = field(default_factory=dict)
+    shared_server: dict[str, str] = field(default_factory=dict)
+    upstreams: Upstreams = NO_UPSTREAMS
     marks: set[str] = field(default_factory=set)
 
     @property
@@ -118,6 +129,27 @@ class Tenant:
         """Declare an upload that never comes and return the task's id."""
         answer = self.admin("POST", "/api/v1/plugins/install", 202, **declared(package(fresh_name("never"))))
         return str(answer.json()["installId"])
+
+    def register_tool(self, name: str, *, description: str = "", shared: bool = False) -> dict[str, str]:
+        """Register a tool with a credential for it, and return its ids."""
+        body = {
+            "name": name,
+            "description": description,
+            "openapi": self.upstreams.document(),
+            "shared": shared,
+        }
+        tool_id = str(self.admin("POST", "/api/v1/tools", 201, json=body).json()["toolId"])
+        self.admin("PUT", f"/api/v1/tools/{tool_id}/credentials", 200, json=TOOL_KEY)
+        return {"toolId": tool_id, "version": "V1.0", "scheme": "key"}
+
+    def register_server(self, name: str, *, description: str = "", shared: bool = False) -> dict[str, str]:
+        """Register an MCP server with a credential for it, and return its ids."""
+        body = {
+            "name": name, "description": description, "url": self.upstreams.mcp, "shared": shared,
+            "credentials": SERVER_KEY,
+        }  # fmt: skip
+        made = self.admin("POST", "/api/v1/mcp/servers", 201, json=body).json()
+        return {"serverId": str(made["serverId"]), "toolName": "text", "scheme": "bearer"}
 
     def close(self) -> None:
         """Close its connections."""
@@ -152,8 +184,15 @@ def new_tenant(stack: LocalStack, root: Api) -> Tenant:
     return Tenant(alias, canary, apis, keys, ids, marks=marks)
 
 
-def furnish(tenant: Tenant) -> None:
-    """Give a tenant one object of every kind, on a plugin of its own and on one that it shares."""
+def furnish(tenant: Tenant, upstreams: Upstreams) -> None:
+    """Give a tenant one object of every kind, on what is its own alone and on what it shares."""
+    tenant.upstreams = upstreams
+    _furnish_plugins(tenant)
+    _furnish_tools(tenant)
+    _furnish_servers(tenant)
+
+
+def _furnish_plugins(tenant: Tenant) -> None:
     secret = {"value": tenant.canary}
     tenant.admin("PUT", f"/api/v1/apps/{tenant.alias}/secrets/{tenant.app['name']}", 200, json=secret)
     tenant.private = tenant.install(fresh_name("private"), description=tenant.canary)
@@ -175,6 +214,27 @@ def furnish(tenant: Tenant) -> None:
     tenant.admin("PATCH", path, 200, json={"visibility": "shared"})
     tenant.marks |= {tenant.private["pluginId"], tenant.private["pluginName"], tenant.app["name"]}
     tenant.marks.add(tenant.private["globalConfigId"])
+
+
+def _furnish_tools(tenant: Tenant) -> None:
+    name = fresh_name("private")
+    tenant.private_tool = tenant.register_tool(name, description=tenant.canary)
+    tenant.shared_tool = tenant.register_tool(fresh_name("shared"), shared=True)
+    call = {"operationId": "getPet", "path": {"petId": 7}}
+    for tool in (tenant.private_tool, tenant.shared_tool):
+        run = tenant.apis["caller"]("POST", f"/api/v1/tools/{tool['toolId']}/run", 200, json=call)
+        tenant.marks.add(run.json()["executionId"])
+    tenant.marks |= {tenant.private_tool["toolId"], name}
+
+
+def _furnish_servers(tenant: Tenant) -> None:
+    name = fresh_name("private")
+    tenant.private_server = tenant.register_server(name, description=tenant.canary)
+    tenant.shared_server = tenant.register_server(fresh_name("shared"), shared=True)
+    for server in (tenant.private_server, tenant.shared_server):
+        path = f"/api/v1/mcp/servers/{server['serverId']}/tools/text/call"
+        tenant.marks.add(tenant.apis["caller"]("POST", path, 200, json={}).json()["executionId"])
+    tenant.marks |= {tenant.private_server["serverId"], name}
 
 
 def fail_install(stack: LocalStack, install_id: str) -> None:

@@ -13,10 +13,11 @@ import pytest
 from infra.local.stack import LocalStack
 from tests.e2e import tenants
 from tests.e2e.access_table import ROLES, Line, read_table
-from tests.e2e.tenants import Api, Tenant, fresh_name, package
+from tests.e2e.tenants import SERVER_KEY, TOOL_KEY, Api, Tenant, fresh_name, package
+from tests.upstreams import Upstreams
 
 LINES = read_table()
-PLUGINS = "/api/v1/plugins"
+PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"
 # Well-formed, and nobody's.
 UNKNOWN = {
     "pluginId": "plugin_nothing_000000",
@@ -24,6 +25,10 @@ UNKNOWN = {
     "configId": "0" * 26,
     "executionId": "0" * 26,
     "version": "9.9.9",
+    "toolId": f"tool@{'0' * 26}",
+    "serverId": f"mcp@{'0' * 26}",
+    "scheme": "nothing",
+    "toolName": "nothing",
 }
 JOB = {"job": "sweep"}
 Ids = dict[str, str]
@@ -37,25 +42,32 @@ class World:
     tenant: Tenant
     other: Tenant
     nobodies: dict[str, Api]
+    upstreams: Upstreams
 
-    def ids(self, target: str, variant: str) -> Ids:
+    def ids(self, target: str, line: Line) -> Ids:
         """Return what is there to be found under a target."""
         owner = self.tenant if target == "own" else self.other
-        plugin = owner.shared if target == "shared" else owner.private
-        found = {**JOB, **owner.app, **plugin}
-        if variant == "global":
-            found["configId"] = plugin["globalConfigId"]
+        shared = target == "shared"
+        if line.path.startswith(TOOLS):
+            thing = owner.shared_tool if shared else owner.private_tool
+        elif line.path.startswith(SERVERS):
+            thing = owner.shared_server if shared else owner.private_server
+        else:
+            thing = owner.shared if shared else owner.private
+        found = {**JOB, **owner.app, **thing}
+        if line.variant == "global":
+            found["configId"] = thing["globalConfigId"]
         return found
 
 
 @pytest.fixture(scope="module")
-def world(stack: LocalStack) -> Iterator[World]:
+def world(stack: LocalStack, upstreams: Upstreams) -> Iterator[World]:
     with ExitStack() as opened:
         root = opened.enter_context(closing(Api(stack.url, stack.admin_credential)))
         three = (opened.enter_context(closing(tenants.new_tenant(stack, root))) for _ in range(3))
         tenant, other, gone = three
-        tenants.furnish(tenant)
-        tenants.furnish(other)
+        tenants.furnish(tenant, upstreams)
+        tenants.furnish(other, upstreams)
         root("PATCH", f"/api/v1/apps/{gone.alias}", 200, json={"status": 0})
         removed, made = tenants.new_credential(root, tenant.alias, "admin")
         root("DELETE", f"/api/v1/apps/{tenant.alias}/credentials/{made['id']}", 204)
@@ -70,7 +82,7 @@ def world(stack: LocalStack) -> Iterator[World]:
             name: opened.enter_context(closing(Api(stack.url, credential)))
             for name, credential in credentials.items()
         }
-        yield World(stack, tenant, other, nobodies)
+        yield World(stack, tenant, other, nobodies, upstreams)
 
 
 # -- objects that a successful request may use up ---------------------------------------------------------------
@@ -117,6 +129,20 @@ def _secret(_: LocalStack, owner: Tenant) -> Ids:
     return {"name": name}
 
 
+def _tool(_: LocalStack, owner: Tenant) -> Ids:
+    return owner.register_tool(fresh_name("fresh"))
+
+
+def _deleted_version(_: LocalStack, owner: Tenant) -> Ids:
+    tool = owner.register_tool(fresh_name("fresh"))
+    owner.admin("DELETE", f"{TOOLS}/{tool['toolId']}", 204)
+    return tool
+
+
+def _server(_: LocalStack, owner: Tenant) -> Ids:
+    return owner.register_server(fresh_name("fresh"))
+
+
 FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     "DELETE /api/v1/apps/{aliasId}#empty": _empty_app,
     "DELETE /api/v1/apps/{aliasId}/credentials/{credentialId}": _credential,
@@ -139,6 +165,30 @@ FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     f"DELETE {PLUGINS}/{{pluginId}}/configs/{{configId}}": _config,
     f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": _global_config,
     f"DELETE {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": _global_config,
+    f"DELETE {TOOLS}/{{toolId}}": _tool,
+    f"POST {TOOLS}/{{toolId}}/versions": _tool,
+    f"PATCH {TOOLS}/{{toolId}}/versions/{{version}}": _tool,
+    f"PATCH {TOOLS}/{{toolId}}/versions/{{version}}#shared": _tool,
+    f"DELETE {TOOLS}/{{toolId}}/versions/{{version}}": _tool,
+    f"POST {TOOLS}/{{toolId}}/versions/{{version}}/restore": _deleted_version,
+    f"PUT {TOOLS}/{{toolId}}/credentials": _tool,
+    f"DELETE {TOOLS}/{{toolId}}/credentials": _tool,
+    f"DELETE {TOOLS}/{{toolId}}/credentials/{{scheme}}": _tool,
+    f"PATCH {SERVERS}/{{serverId}}": _server,
+    f"PATCH {SERVERS}/{{serverId}}#shared": _server,
+    f"DELETE {SERVERS}/{{serverId}}": _server,
+    f"PUT {SERVERS}/{{serverId}}/credentials": _server,
+    f"DELETE {SERVERS}/{{serverId}}/credentials": _server,
+    f"DELETE {SERVERS}/{{serverId}}/credentials/{{scheme}}": _server,
+}
+
+# What the caller's own app must have stored of a shared thing before the request finds it.
+KEPT_OF_SHARED = {
+    f"DELETE {TOOLS}/{{toolId}}/credentials/{{scheme}}": (f"{TOOLS}/{{toolId}}/credentials", TOOL_KEY),
+    f"DELETE {SERVERS}/{{serverId}}/credentials/{{scheme}}": (
+        f"{SERVERS}/{{serverId}}/credentials",
+        SERVER_KEY,
+    ),
 }
 
 
@@ -174,12 +224,40 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"PUT {PLUGINS}/{{pluginId}}/configs/{{configId}}#global": lambda ids: _json(configItems={"word": "y"}),
     "POST /api/v1/mcp": lambda ids: _json(jsonrpc="2.0", id=1, method="tools/list"),
     f"POST {PLUGINS}/{{pluginId}}/execute": lambda ids: _json(params={"word": "hi"}),
+    f"GET {TOOLS}/{{toolId}}#document": lambda ids: {"params": {"document": "true"}},
+    f"PATCH {TOOLS}/{{toolId}}/versions/{{version}}": lambda ids: _changed(name="Changed"),
+    f"PATCH {TOOLS}/{{toolId}}/versions/{{version}}#shared": lambda ids: _changed(shared=True),
+    f"POST {TOOLS}/{{toolId}}/run": lambda ids: _json(**CALL),
+    f"PUT {TOOLS}/{{toolId}}/credentials": lambda ids: _json(**TOOL_KEY),
+    f"PATCH {SERVERS}/{{serverId}}": lambda ids: _json(name="Changed"),
+    f"PATCH {SERVERS}/{{serverId}}#shared": lambda ids: _json(shared=True),
+    f"POST {SERVERS}/{{serverId}}/tools/{{toolName}}/call": lambda ids: _json(arguments={}),
+    f"PUT {SERVERS}/{{serverId}}/credentials": lambda ids: _json(**SERVER_KEY),
+}
+CALL = {"operationId": "getPet", "path": {"petId": 7}}
+
+
+def _changed(**body: Any) -> dict[str, Any]:
+    return {"json": body, "headers": {"If-Match": "*"}}
+
+
+# What names an upstream.
+LEADING_OUT: dict[str, Callable[[Upstreams], dict[str, Any]]] = {
+    f"POST {TOOLS}": lambda to: _json(name="Made", openapi=to.document()),
+    f"POST {TOOLS}#batch": lambda to: _json(tools=[{"name": "Made", "openapi": to.document()}]),
+    f"POST {TOOLS}#shared": lambda to: _json(name="Made", openapi=to.document(), shared=True),
+    f"POST {TOOLS}/debug": lambda to: _json(openapi=to.document(), **CALL),
+    f"POST {TOOLS}/{{toolId}}/versions": lambda to: _json(version="V2", openapi=to.document()),
+    f"POST {SERVERS}": lambda to: _json(name="Made", url=to.mcp),
+    f"POST {SERVERS}#shared": lambda to: _json(name="Made", url=to.mcp, shared=True),
 }
 
 
-def send(api: Api, line: Line, ids: Ids) -> httpx.Response:
+def send(world: World, api: Api, line: Line, ids: Ids) -> httpx.Response:
     """Send a line's request about what `ids` names."""
     options = BODIES[line.name](ids) if line.name in BODIES else {}
+    if line.name in LEADING_OUT:
+        options = LEADING_OUT[line.name](world.upstreams)
     return api(line.method, line.path.format_map(ids), **options)
 
 
@@ -201,7 +279,7 @@ def test_the_table_and_the_document_name_the_same_endpoints(stack: LocalStack) -
     }
     assert {line.endpoint for line in LINES} == described
     assert len({line.name for line in LINES}) == len(LINES)
-    assert {line.name for line in LINES} >= {*FRESH, *BODIES}
+    assert {line.name for line in LINES} >= {*FRESH, *BODIES, *LEADING_OUT, *KEPT_OF_SHARED}
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
@@ -220,11 +298,14 @@ def test_each_role_may_do_what_the_table_says(world: World, line: Line) -> None:
     seen = {}
     for (target, role), expected in line.expected.items():
         owner = world.tenant if target == "own" else world.other
-        ids = world.ids(target, line.variant)
-        # On a shared plugin nothing that succeeds changes what its owner has.
+        ids = world.ids(target, line)
+        # On what is shared nothing that succeeds changes what its owner has.
         if expected < 300 and target != "shared" and line.name in FRESH:
             ids |= FRESH[line.name](world.stack, owner)
-        answer = send(world.tenant.apis[role], line, ids)
+        if expected < 300 and target == "shared" and line.name in KEPT_OF_SHARED:
+            path, kept = KEPT_OF_SHARED[line.name]
+            world.tenant.admin("PUT", path.format_map(ids), 200, json=kept)
+        answer = send(world, world.tenant.apis[role], line, ids)
         seen[target, role] = answer.status_code
         _check_problem(line, target, role, answer)
         _check_nothing_leaks(world, line, answer)
@@ -237,10 +318,11 @@ def _check_problem(line: Line, target: str, role: str, answer: httpx.Response) -
     assert answer.headers["content-type"] == "application/problem+json"
     code = answer.json()["code"]
     if answer.status_code == 403:
-        # Whoever has the role is told that the plugin is another's; whoever lacks it is told that.
+        # Whoever has the role is told that it is another's; whoever lacks it is told that.
         has_role = line.expected.get(("own", role), 403) != 403
         may_elsewhere = target == "shared" and (has_role or (line.variant, role) == ("global", "publisher"))
-        assert code == ("plugin.not_owner" if may_elsewhere else "auth.role"), (target, role)
+        not_owner = "plugin.not_owner" if line.path.startswith(PLUGINS) else "tool.not_owner"
+        assert code == (not_owner if may_elsewhere else "auth.role"), (target, role)
 
 
 def _check_nothing_leaks(world: World, line: Line, answer: httpx.Response) -> None:
@@ -254,7 +336,7 @@ def _check_nothing_leaks(world: World, line: Line, answer: httpx.Response) -> No
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
 def test_nobody_is_refused_and_not_told_why(world: World, line: Line) -> None:
     answers = {
-        name: said(send(api, line, world.ids("own", line.variant))) for name, api in world.nobodies.items()
+        name: said(send(world, api, line, world.ids("own", line))) for name, api in world.nobodies.items()
     }
     assert {name: answer[0] for name, answer in answers.items()} == dict.fromkeys(answers, line.nobody)
     if line.nobody == 401:
@@ -267,10 +349,10 @@ def test_nobody_is_refused_and_not_told_why(world: World, line: Line) -> None:
 def test_what_another_tenant_has_looks_like_what_nobody_has(world: World, line: Line) -> None:
     if line.deployment_wide:
         unknown = {"aliasId": "no-such-app", "name": "x", "appName": "x", "credentialId": "1"}
-        assert send(world.tenant.admin, line, unknown).status_code == 404
+        assert send(world, world.tenant.admin, line, unknown).status_code == 404
         return
-    api, ids = world.tenant.admin, world.ids("other", line.variant)
-    assert said(send(api, line, ids)) == said(send(api, line, ids | UNKNOWN))
+    api, ids = world.tenant.admin, world.ids("other", line)
+    assert said(send(world, api, line, ids)) == said(send(world, api, line, ids | UNKNOWN))
 
 
 # -- what lists show, and what a refused request leaves -------------------------------------------------------------
@@ -290,8 +372,61 @@ def test_lists_hold_what_is_ones_own_and_what_is_shared(world: World, role: str)
     metrics = {row["pluginId"] for row in api("GET", f"{PLUGINS}/metrics", 200).json()}
     assert world.tenant.private["pluginId"] in metrics
     assert world.other.private["pluginId"] not in metrics
-    searched = api("GET", f"{PLUGINS}?q={world.other.canary}", 200).json()
-    assert searched["items"] == []
+    for path, key in ((TOOLS, "toolId"), (SERVERS, "serverId")):
+        found = {row[key] for row in _everything(api, path)}
+        ours, theirs = (
+            (tenant.private_tool, tenant.shared_tool)
+            if path == TOOLS
+            else (tenant.private_server, tenant.shared_server)
+            for tenant in (world.tenant, world.other)
+        )
+        assert found >= {ours[0][key], ours[1][key], theirs[1][key]}
+        assert theirs[0][key] not in found
+    for path in (PLUGINS, TOOLS, SERVERS):
+        assert api("GET", f"{path}?q={world.other.canary}", 200).json()["items"] == []
+
+
+@pytest.mark.parametrize("role", ["caller", "publisher", "admin"])
+def test_what_mcp_offers_is_ones_own_and_what_is_shared(world: World, role: str) -> None:
+    offered: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": cursor}
+        page = world.tenant.apis[role]("POST", "/api/v1/mcp", 200, json=message).json()["result"]
+        offered += [tool["name"] for tool in page["tools"]]
+        if "nextCursor" not in page:
+            break
+        cursor = {"cursor": page["nextCursor"]}
+
+    def names(tenant: Tenant, target: str) -> set[str]:
+        tool = tenant.private_tool if target == "private" else tenant.shared_tool
+        row = tenant.admin("GET", f"{TOOLS}/{tool['toolId']}", 200).json()
+        return {name for name in offered if name == f"tool_{row['name']}_getPet"}
+
+    assert len(names(world.tenant, "private")) == len(names(world.tenant, "shared")) == 1
+    assert (len(names(world.other, "private")), len(names(world.other, "shared"))) == (0, 1)
+
+
+@pytest.mark.parametrize("role", ["publisher", "admin"])
+def test_a_shared_tool_is_called_with_what_is_ones_own(world: World, role: str) -> None:
+    """Credentials and runs of what another app shares stay with the app that stores and makes them."""
+    api = world.tenant.apis[role]
+    tool, server = world.other.shared_tool["toolId"], world.other.shared_server["serverId"]
+    for path, key, call in (
+        (f"{TOOLS}/{tool}", TOOL_KEY, f"{TOOLS}/{tool}/run"),
+        (f"{SERVERS}/{server}", SERVER_KEY, f"{SERVERS}/{server}/tools/text/call"),
+    ):
+        before = world.other.admin("GET", f"{path}/credentials", 200).text
+        api("DELETE", f"{path}/credentials", 204)
+        assert api("GET", f"{path}/credentials", 200).json()["items"] == []
+        api("PUT", f"{path}/credentials", 200, json=key)
+        assert world.other.admin("GET", f"{path}/credentials", 200).text == before
+        ran = api("POST", call, 200, json=CALL if path.startswith(TOOLS) else {}).json()["executionId"]
+        api("DELETE", f"{path}/credentials", 204)
+        assert world.other.admin("GET", f"{path}/credentials", 200).text == before
+        if path.startswith(TOOLS):
+            assert ran in str(_everything(api, f"{path}/executions"))
+            assert ran not in str(_everything(world.other.admin, f"{path}/executions"))
 
 
 @pytest.mark.parametrize("role", ["caller", "publisher", "admin"])
@@ -321,9 +456,9 @@ def test_a_refused_request_leaves_everything_as_it_was(world: World) -> None:
     for line in LINES:
         for (target, role), expected in line.expected.items():
             if expected in (403, 404) and line.method != "GET":
-                send(world.tenant.apis[role], line, world.ids(target, line.variant))
+                send(world, world.tenant.apis[role], line, world.ids(target, line))
         for api in world.nobodies.values():
-            send(api, line, world.ids("own", line.variant))
+            send(world, api, line, world.ids("own", line))
     assert _state(world) == before
 
 
@@ -337,9 +472,21 @@ def _state(world: World) -> dict[str, str]:
             path = f"{PLUGINS}/{plugin['pluginId']}"
             paths += [path, f"{path}/versions", f"{path}/history", f"{path}/configs"]
             paths += [f"{PLUGINS}/installs/{plugin['installId']}", f"{path}/executions"]
+        for tool in (tenant.private_tool, tenant.shared_tool):
+            path = f"{TOOLS}/{tool['toolId']}"
+            paths += [
+                f"{path}?document=true",
+                f"{path}/versions",
+                f"{path}/executions",
+                f"{path}/credentials",
+            ]
+        for server in (tenant.private_server, tenant.shared_server):
+            path = f"{SERVERS}/{server['serverId']}"
+            paths += [path, f"{path}/tools", f"{path}/credentials"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
-        state["plugins"] = str([row["pluginId"] for row in _everything(tenant.admin, PLUGINS)])
+        for listing, key in ((PLUGINS, "pluginId"), (TOOLS, "toolId"), (SERVERS, "serverId")):
+            state[listing] = str([row[key] for row in _everything(tenant.admin, listing)])
         credentials = _everything(tenant.admin, f"{app}/credentials")
         state[f"{app}/credentials"] = str([{**row, "lastUsedAt": None} for row in credentials])
     return state

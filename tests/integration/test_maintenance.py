@@ -48,6 +48,8 @@ NAMES = {
     "prune_breakers",
     "retain_versions",
     "retain_executions",
+    "retain_tool_executions",
+    "purge_tools",
     "tombstoned_objects",
     "measure",
     "renew_epoch",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select, text
@@ -23,11 +24,13 @@ from tests.fakes.functions import MemoryFunctions
 from tests.fakes.storage import MemoryStorage
 from tests.http import Deployment, Response, deployed
 from tests.plans.explain import DERIVED, Fault, Recorder, faults, rows_read
-from tests.plans.growth import NAMES, ROWS, SHARE, fill, plugin_id
+from tests.plans.growth import NAMES, ROWS, SHARE, fill, plugin_id, tool_id
 from tests.plugin_rows import answer
+from tests.upstreams import Upstreams, serving_upstreams
 
 BASE = "/api/v1"
 BUSY = "busy"
+TOOL = quote(tool_id(0))
 
 
 @dataclass
@@ -37,6 +40,7 @@ class World:
     deployment: Deployment
     recorder: Recorder
     bucket: MemoryStorage
+    upstreams: Upstreams
     keys: dict[str, str]
 
     def call(
@@ -68,8 +72,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     bucket, recorder = MemoryStorage(), Recorder()
     with (
         databases.new_database() as url,
+        serving_upstreams() as upstreams,
         deployed(
-            url, HOTPLUG_KEY_FILE=str(key_file), HOTPLUG_INSTALL_QUEUE_URL="", HOTPLUG_ORPHAN_AGE="0"
+            url,
+            HOTPLUG_KEY_FILE=str(key_file),
+            HOTPLUG_INSTALL_QUEUE_URL="",
+            HOTPLUG_ORPHAN_AGE="0",
+            HOTPLUG_PRIVATE_ENDPOINTS=upstreams.endpoints,
         ) as deployment,
     ):
         storage.use(bucket)
@@ -81,7 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 app_id = session.scalars(select(App.id).where(App.alias_id == BUSY)).one()
             fill(process.database(), app_id)
             with recorder.watching(process.database().engine):
-                yield World(deployment, recorder, bucket, keys)
+                yield World(deployment, recorder, bucket, upstreams, keys)
         finally:
             plugin_services.use(None)
             storage.use(None)
@@ -99,6 +108,9 @@ def _list_everything(world: World) -> None:
         f"{plugin}/configs", f"{plugin}/configs?scope=user", f"{plugin}/executions",
         f"{plugin}/executions?outcome=failed", "/plugins/installs",
         "/plugins/installs?state=registered", "/plugins/installs?state=failed",
+        "/tools", "/tools?q=many", "/tools?q=matches-nothing", "/mcp/servers", "/mcp/servers?q=number",
+        f"/tools/{TOOL}/versions", f"/tools/{TOOL}/executions", f"/tools/{TOOL}/executions?outcome=failed",
+        f"/tools/{TOOL}/executions?since=2026-01-01T00:00:00Z",
     ):  # fmt: skip
         world.pages(path)
     for path in (
@@ -140,6 +152,50 @@ def _live(world: World) -> None:
     world.call("GET", f"{plugin}/download")
     world.call("POST", f"{plugin}/disable?cascade=true", {})
     world.call("DELETE", f"{plugin}?cascade=true")
+
+
+def _live_as_a_tool(world: World) -> None:
+    """A tool's whole life."""
+    document = world.upstreams.document()
+    made = world.call("POST", "/tools", {"name": "Fresh", "openapi": document, "shared": True})
+    tool = f"/tools/{quote(made.json['toolId'])}"
+    for place in (tool, f"/tools/{TOOL}"):
+        world.call("GET", place, role="viewer")
+    world.call("GET", f"{tool}?document=true")
+    world.call("PUT", f"{tool}/credentials", {"key": {"value": "s3cret"}})
+    world.call("GET", f"{tool}/credentials")
+    world.call("POST", f"{tool}/versions", {"version": "V2", "openapi": document})
+    changed = {"openapi": document, "description": "changed"}
+    world.call("PATCH", f"{tool}/versions/V2", changed, headers={"if-match": "*"})
+    call = {"operationId": "getPet", "path": {"petId": 7}}
+    world.call("POST", f"{tool}/run", call)
+    world.call("POST", f"{tool}/run", {**call, "version": "V1.0"})
+    message = {"name": "tool_Fresh_getPet", "arguments": {"path": {"petId": 7}}}
+    world.call("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": message})
+    world.call("DELETE", f"{tool}/credentials/key")
+    world.call("DELETE", f"{tool}/credentials")
+    world.call("DELETE", f"{tool}/versions/V2")
+    world.call("POST", f"{tool}/versions/V2/restore")
+    # One that many apps have stored credentials for, and one that has been deleted as often as restored.
+    world.call("DELETE", tool)
+    world.call("DELETE", f"/tools/{TOOL}/versions/V0.90")
+    world.call("POST", f"/tools/{TOOL}/versions/V0.95/restore")
+
+
+def _live_as_a_server(world: World) -> None:
+    """An MCP server's whole life."""
+    token = {"bearer": {"token": "s3cret"}}
+    body = {"name": "Fresh", "url": world.upstreams.mcp, "credentials": token}
+    server = f"/mcp/servers/{quote(world.call('POST', '/mcp/servers', body).json['serverId'])}"
+    world.call("GET", server)
+    world.call("PATCH", server, {"description": "changed"})
+    world.call("PUT", f"{server}/credentials", token)
+    world.call("GET", f"{server}/credentials")
+    world.call("GET", f"{server}/tools")
+    world.call("POST", f"{server}/tools/text/call", {})
+    world.call("DELETE", f"{server}/credentials/bearer")
+    world.call("DELETE", f"{server}/credentials")
+    world.call("DELETE", server)
 
 
 def _speak_mcp(world: World) -> None:
@@ -223,6 +279,12 @@ ALLOWED = (
     # The listing of plugins: the keys of one page of the app's own and of one page of the shared ones, brought into
     # one order. At most 2 x 101 keys, however many plugins there are.
     Allowed(r"FROM t_plugin INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort", "temporary"), 250),
+    # The same of tools and of MCP servers.
+    Allowed(r"FROM tool_meta INNER JOIN .* INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort",), 250),
+    # What was deleted of one tool, within its index: as much as its owner deleted in ninety days.
+    Allowed(
+        r"tools_schema.is_deleted != \S+ ORDER BY tools_schema.id DESC", "tools_schema", ("filesort",), 250
+    ),
     # Sums per plugin and bucket of one app's minutes: the window is the range that the index gives, and grouping it is
     # the work itself.
     Allowed(r"sum\(t_plugin_metric.executions\)", "t_plugin_metric", ("filesort", "temporary"), ROWS // 4),
@@ -256,6 +318,8 @@ def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _list_everything(world)
     _live(world)
     _speak_mcp(world)
+    _live_as_a_tool(world)
+    _live_as_a_server(world)
     _install_by_events(world)
     _manage_apps(world)
     _maintain(world)
@@ -302,6 +366,8 @@ READS_A_ROW = 20
         "/audit?objectType=plugin",
         f"/audit?appAlias={BUSY}",
         "/instances",
+        "/tools",
+        f"/tools/{TOOL}/executions",
     ],
 )
 def test_a_page_far_behind_reads_no_more_rows_than_the_first(world: World, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,16 @@ from chalicelib.plugins.models import (
     PluginTombstone,
     PluginVersion,
 )
+from chalicelib.tools.models import (
+    SERVER,
+    TOOL,
+    ToolCredential,
+    ToolDocument,
+    ToolExecution,
+    ToolMeta,
+    ToolSchema,
+)
+from tests.tool_documents import document
 
 ROWS = 4000
 APPS = 200
@@ -40,6 +51,7 @@ OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
     App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin, PluginConfig,
     PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
+    ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -76,6 +88,11 @@ def fill(database: DatabaseService, busy: int) -> None:
         CircuitBreaker: _breakers(busy, now),
         IdempotencyRecord: _idempotency(now),
         Instance: _instances(now),
+        ToolMeta: _tools(busy, now),
+        ToolSchema: _tool_versions(busy, now),
+        ToolDocument: _tool_documents(),
+        ToolCredential: _tool_credentials(busy),
+        ToolExecution: _tool_executions(busy, now),
     }
     assert set(made) == set(GROWING)
     with database.connection() as connection:
@@ -92,6 +109,11 @@ def fill(database: DatabaseService, busy: int) -> None:
 def plugin_id(number: int) -> str:
     """Return the id of one of the plugins; number 0 is the busy app's."""
     return f"plugin_p{number}_aaaaaa"
+
+
+def tool_id(number: int) -> str:
+    """Return the id of one of the tools; number 0 is the busy app's. Every fourth of an app is an MCP server."""
+    return f"{'mcp' if number // SHARE % 4 == 3 else 'tool'}@p{number}"
 
 
 def _owner(number: int, busy: int) -> int:
@@ -235,4 +257,69 @@ def _instances(now: datetime) -> Rows:
         yield {
             "instance_id": f"{i:032x}", "function": "api", "versions": {"apps": 1}, "loaded": [],
             "seen_at": now - timedelta(hours=hours),
+        }  # fmt: skip
+
+
+def _is_gone(number: int) -> bool:
+    return number % OLD_SHARE == 3
+
+
+def _tools(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        yield {
+            "tool_id": tool_id(i), "id": i + 1, "app_id": _owner(i, busy),
+            "kind": SERVER if tool_id(i).startswith("mcp") else TOOL,
+            "visibility": "shared" if i % SHARE == 1 else "private", "latest_id": None if _is_gone(i) else i + 1,
+            "is_deleted": i + 1 if _is_gone(i) else 0, "created_at": now, "updated_at": now,
+        }  # fmt: skip
+
+
+def _tool_versions(busy: int, now: datetime) -> Rows:
+    text = json.dumps(document())
+    # Each tool's newest; the busy one has as many versions as a tool may have, and was tidied up now and then.
+    versions = [(i + 1, i, "V1.0", _is_gone(i)) for i in range(ROWS)]
+    versions += [(ROWS + n, 0, f"V0.{n}", n > 90) for n in range(1, 200)]
+    for row_id, i, version, gone in versions:
+        is_server = tool_id(i).startswith("mcp")
+        # A few of what is deleted has been so for long.
+        at = now - timedelta(days=100 if gone and row_id % 10 == 4 else 3)
+        yield {
+            "id": row_id, "app_id": str(_owner(i, busy)), "tool_id": tool_id(i), "name": f"Tool {i}",
+            "description": f"Number {i} of many", "open_api_schema": None if is_server else text,
+            "mcp_server_url": "https://mcp.example/mcp" if is_server else None,
+            "schema": {"tools": []} if is_server else None, "version": version,
+            "is_deleted": row_id if gone else 0, "create_at": at, "update_at": at,
+        }  # fmt: skip
+
+
+def _tool_documents() -> Rows:
+    operation = {"operationId": "getPet", "method": "GET", "path": "/pets/{petId}", "summary": "One pet"}
+    for i in range(ROWS + 200):
+        if i < ROWS and tool_id(i).startswith("mcp"):
+            continue
+        yield {
+            "schema_id": i + 1, "tool_id": tool_id(i if i < ROWS else 0), "security_schemes": [], "size": 700,
+            "operations": [{**operation, "deprecated": False, "tags": []}], "origins": ["https://api.example:443"],
+            "checksum": f"{i:064x}",
+        }  # fmt: skip
+
+
+def _tool_credentials(busy: int) -> Rows:
+    for i in range(ROWS):
+        # Every twentieth is for one tool, which many apps call.
+        target = 1 if i % 20 == 0 else i
+        app_id = FIRST_APP + i if i % 20 == 0 else _owner(i, busy)
+        yield {
+            "app_id": app_id, "tool_id": tool_id(target), "scheme": "key", "kind": "apiKey", "ciphertext": "x",
+        }  # fmt: skip
+
+
+def _tool_executions(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        target = 0 if i % 20 == 0 else i
+        days = 45 if i % OLD_SHARE == 3 else 3
+        yield {
+            "tool_id": tool_id(target), "app_id": _owner(target, busy), "version": "V1.0", "operation": "getPet",
+            "outcome": "failed" if i % 9 == 0 else "success", "duration_us": 1000,
+            "started_at": now - timedelta(days=days, seconds=i),
         }  # fmt: skip
