@@ -76,7 +76,10 @@ DEBUG: dict[str, Any] = {
 _ANSWER: dict[str, Any] = {
     "status": {"type": "integer", "description": "2xx; any other is 502 with `upstream`."},
     "headers": {"type": "object", "additionalProperties": TEXT},
-    "body": {"description": "JSON as its value, text as a string, octets as {base64, contentType}."},
+    "body": {
+        "description": "JSON as its value, text as a string (or the number, boolean or null that its schema declares "
+        "and it spells), octets as {base64, contentType}."
+    },
     "durationMs": {"type": "number", "minimum": 0},
     "violations": {
         "type": "array",

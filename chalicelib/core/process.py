@@ -41,12 +41,23 @@ def rate_limit() -> RateLimit:
     return RateLimit(settings().rate_per_s, settings().burst)
 
 
-@lru_cache(maxsize=1)
+_http: HttpOut | None = None
+
+
 def http() -> HttpOut:
     """Return this process's outbound client; its import is for those that call out."""
-    from chalicelib.core.http_out import HttpOut
+    global _http
+    if _http is None:
+        from chalicelib.core.http_out import HttpOut
 
-    return HttpOut.from_environment(os.environ)
+        _http = HttpOut.from_environment(os.environ)
+    return _http
+
+
+def use_http(replacement: HttpOut | None) -> None:
+    """Let `http()` return `replacement`; None goes back to the environment's."""
+    global _http
+    _http = replacement
 
 
 @lru_cache(maxsize=1)
@@ -71,5 +82,6 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, http, breaker, heartbeat, settings):
+    for made in (database, cache, rate_limit, breaker, heartbeat, settings):
         made.cache_clear()
+    use_http(None)

@@ -6,65 +6,17 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from chalicelib.core import process
-from chalicelib.tools.models import ToolExecution
-from tests.http import Client, Deployment, Response, deployed
-from tests.internet import Answer, Server, header_of
+from tests.internet import Server, header_of
 from tests.tool_documents import document, json_of
-
-TOOLS = "/api/v1/tools"
-
-
-def reply(value: Any, status: int = 200, **headers: str) -> bytes:
-    """Return the bytes of a JSON answer."""
-    body = json.dumps(value).encode()
-    extra = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in headers.items())
-    head = (
-        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
+from tests.tool_world import TOOLS, World, reply, world
 
 PET = reply({"id": 7, "name": "Tom"})
-
-
-@dataclass
-class World:
-    """A deployment that may call one server of this machine."""
-
-    deployment: Deployment
-    client: Client
-    port: int
-    answers: list[Answer]
-    server: Server
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def client_of(self, app: str, role: str = "publisher") -> Client:
-        return Client(self.deployment.client.app, self.deployment.credential(app, role))
-
-    def register(self, tool: dict[str, Any], client: Client | None = None, **body: Any) -> str:
-        made = (client or self.client).post(TOOLS, {"name": "Pets", "openapi": tool, **body})
-        assert made.status == 201, made.body
-        return str(made.json["toolId"])
-
-    def run(
-        self, tool: str, operation: str = "getPet", client: Client | None = None, **body: Any
-    ) -> Response:
-        return (client or self.client).post(f"{TOOLS}/{tool}/run", {"operationId": operation, **body})
-
-    def rows(self) -> list[ToolExecution]:
-        with process.database().reads() as session:
-            return list(session.scalars(select(ToolExecution).order_by(ToolExecution.id)))
 
 
 Serve = Callable[..., World]
@@ -73,29 +25,8 @@ Serve = Callable[..., World]
 @pytest.fixture
 def serve(database_url: str, tmp_path: Path) -> Iterator[Serve]:
     """Return what starts a world whose server gives these answers, the last one for ever."""
-    with_server: list[Server] = []
-    contexts: list[Any] = []
-
-    def start(*answers: Answer) -> World:
-        server = Server(*(answers or (PET,)))
-        with_server.append(server)
-        key_file = tmp_path / "key"
-        key_file.write_bytes(bytes(range(32)))
-        context = deployed(
-            database_url,
-            HOTPLUG_PRIVATE_ENDPOINTS=f"127.0.0.1:{server.port}",
-            HOTPLUG_KEY_FILE=str(key_file),
-        )
-        contexts.append(context)
-        deployment = context.__enter__()
-        client = Client(deployment.client.app, deployment.credential("acme", "admin"))
-        return World(deployment, client, server.port, list(answers), server)
-
-    yield start
-    for context in contexts:
-        context.__exit__(None, None, None)
-    for server in with_server:
-        server.close()
+    with ExitStack() as worlds:
+        yield lambda *answers: worlds.enter_context(world(database_url, tmp_path, *(answers or (PET,))))
 
 
 def test_an_operation_is_called_and_its_answer_checked(serve: Serve) -> None:

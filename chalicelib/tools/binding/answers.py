@@ -29,7 +29,8 @@ class CheckedAnswer:
     Parameters
     ----------
     body
-        JSON as its value, a text as a string, octets as `{"base64": …, "contentType": …}`, None where there is none.
+        JSON as its value, a text as a string (or as the scalar that its schema declares and it spells), octets as
+        `{"base64": …, "contentType": …}`, None where there is none.
     media_type
         Of the answer, without parameters; None where it has no body.
     violations

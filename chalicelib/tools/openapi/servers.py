@@ -17,6 +17,9 @@ MAX_URL = 2_048
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 # A backslash is a slash to some readers of URLs and not to others; the rest ends a line of the request.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+# `https:http://a.example/`, `https:///a.example/`, `///a.example/`: to some readers these name a host, to others a
+# path at the base's host (RFC 3986, 5.2.2).
+_WITHOUT_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:(?!//[^/?#])|//(?![^/?#])")
 
 
 def check_servers(pointer: str, servers: Any) -> Iterator[Violation]:
@@ -34,6 +37,9 @@ def server_url(server: dict[str, Any]) -> str:
 
 def absolute_url(url: str, base: str) -> str | None:
     """Return `url` taken relative to the server `base` (OpenAPI 3.1, 4.6), None unless that is http or https."""
+    # Before they are joined, which drops tabs, line ends and outer blanks.
+    if _UNSAFE.search(url) or _WITHOUT_HOST.match(url):
+        return None
     try:
         # The base is a folder: "oauth/token" stands in it, "/oauth/token" at its host.
         joined = urljoin(base + "/", url)
