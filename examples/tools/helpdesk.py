@@ -123,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, document(self.url).encode(), "application/yaml")
         elif (self.command, parts.path) == ("POST", "/oauth/token"):
             self._issue(body)
+        elif (self.command, parts.path) == ("GET", "/status"):
+            self._json(200, {"open": True})
         elif (scheme := recognised(self.headers, query)) is None:
             self._json(401, {"reason": "no credential of this desk"})
         elif (self.command, parts.path) == ("GET", "/me"):
