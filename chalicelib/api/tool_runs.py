@@ -89,7 +89,17 @@ _ANSWER: dict[str, Any] = {
     "repaired": {"type": "array", "items": TEXT, "description": "Pointers of nulls that were replaced."},
 }
 ANSWER = resource("ToolAnswer", {"executionId": TEXT, "version": TEXT, **_ANSWER})
-DEBUG_ANSWER = resource("ToolDebugAnswer", _ANSWER)
+DEBUG_ANSWER = resource(
+    "ToolDebugAnswer",
+    {
+        **_ANSWER,
+        "warnings": {
+            "type": "array",
+            "items": TEXT,
+            "description": "What of the operation's document is not enforced, and why.",
+        },
+    },
+)
 
 
 def _arguments(body: dict[str, Any]) -> Any:
@@ -154,7 +164,7 @@ def debug_tool(request: Request) -> dict[str, Any]:
     from chalicelib.tools.services import tool_services
 
     body = request.body
-    answer = running.debug(
+    answer, warnings = running.debug(
         tool_services(),
         request.caller,
         document=body["openapi"],
@@ -163,7 +173,7 @@ def debug_tool(request: Request) -> dict[str, Any]:
         options=_options(body),
         given=body.get("credentials", {}),
     )
-    return answer.as_dict()
+    return {**answer.as_dict(), "warnings": list(warnings)}
 
 
 @endpoint(

@@ -267,7 +267,7 @@ def _ask(
         raise UpstreamFailed(
             f"The token endpoint answered with status {answer.status}.",
             code="tool.token_refused",
-            extensions={"status": answer.status},
+            extensions={"upstreamStatus": answer.status},
         )
     try:
         found = json.loads(answer.body)

@@ -85,8 +85,9 @@ def debug(
     arguments: Arguments,
     options: Options,
     given: Mapping[str, Any],
-) -> ToolAnswer:
-    """Call an operation of a document that is not registered; nothing is stored.
+) -> tuple[ToolAnswer, tuple[str, ...]]:
+    """Call an operation of a document that is not registered; nothing is stored. Return the answer, and what of the
+    operation's document is not enforced.
 
     Parameters
     ----------
@@ -109,7 +110,8 @@ def debug(
     owner = ("debug", new_ulid())
     ready = ReadyCall(plan, bind(plan, arguments), lambda scheme, _: given.get(scheme), owner, options)
     with telemetry.operation("tool.debug", operation=operation_id):
-        return call(services.http_of(caller.app_id), services.tokens, ready)
+        answer = call(services.http_of(caller.app_id), services.tokens, ready)
+    return answer, plan.operation.warnings
 
 
 def stored_credentials(services: Services, caller: Caller, tool_id: str) -> Reveal:

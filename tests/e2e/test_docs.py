@@ -31,9 +31,11 @@ from chalicelib.core import errors
 from examples.broken import BROKEN
 from infra.functions import ROOT
 from infra.local.stack import LocalStack
+from infra.walkthrough.outside import Outside
+from infra.walkthrough.walk import Walkthrough
 
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in (
-    "getting-started", "plugin-authors", "api", "operations", "concepts",
+    "getting-started", "plugin-authors", "tools", "api", "operations", "concepts",
 )))  # fmt: skip
 SHOWN = frozenset({"text", "mermaid"})
 COMMAND_S = 90
@@ -157,6 +159,7 @@ class Reader:
     """A running stack and the folder of someone who reads the documents."""
 
     stack: LocalStack
+    outside: Outside
     folder: Path
     hook_port: str
 
@@ -168,6 +171,8 @@ class Reader:
             "HOTPLUG_URL": self.stack.url,
             "HOTPLUG_CREDENTIAL": self.stack.admin_credential or "",
             "HOTPLUG_S3": self.stack.s3_endpoint,
+            "HELPDESK_URL": self.outside.helpdesk.url,
+            "HANDBOOK_URL": self.outside.handbook.url,
         }
 
 
@@ -182,13 +187,17 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     port = str(free_port())
+    outside = Outside()
     environment = {
-        "HOTPLUG_PRIVATE_ENDPOINTS": f"localhost:{port}",
+        "HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints(f"localhost:{port}"),
         "HOTPLUG_RATE": "1000",
         "HOTPLUG_BURST": "1000",
     }
-    with LocalStack(folder / ".local", api_processes=2, environment=environment) as stack:
-        yield Reader(stack, folder, port)
+    try:
+        with LocalStack(folder / ".local", api_processes=2, environment=environment) as stack:
+            yield Reader(stack, outside, folder, port)
+    finally:
+        outside.close()
 
 
 @pytest.mark.slow
@@ -229,13 +238,22 @@ def test_every_block_is_run_written_or_shown(document: str) -> None:
             assert not typed, f"{document}:{block.line}: a command that nothing runs"
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the names that a page's headings have as targets of links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     pages = [ROOT / name for name in ("README.md", "CHANGELOG.md")] + sorted((ROOT / "docs").rglob("*.md"))
     broken = []
     for page in pages:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
+            if "://" in target:
+                continue
+            place = page.parent / target if target else page
+            if not place.exists() or (anchor and anchor not in anchors(place)):
+                broken.append(f"{page.relative_to(ROOT)}: {target}#{anchor}")
     assert not broken
 
 
@@ -269,7 +287,7 @@ def test_endpoint_table_is_what_is_served(reader: Reader) -> None:
 
 
 def called(command: str) -> tuple[str, str] | None:
-    """Return method and path of the request that a command of the API page makes, None where it makes none."""
+    """Return method and path of the request that a command of these pages makes, None where it makes none."""
     command = re.sub(r"\$\([^)]*\)", "x", command.replace("$(api", "api"))
     found = re.search(r'(?:\bapi "?|\$HOTPLUG_URL)(/[^\s"?|]*)', command)
     if not found:
@@ -279,8 +297,9 @@ def called(command: str) -> tuple[str, str] | None:
     return (method[1] if method else "POST" if sends else "GET"), found[1]
 
 
-def test_api_page_shows_every_endpoint() -> None:
-    blocks = [block for block in read_blocks("docs/api.md") if block.language == "console"]
+def test_the_pages_show_every_endpoint() -> None:
+    pages = ("docs/api.md", "docs/tools.md")
+    blocks = [block for page in pages for block in read_blocks(page) if block.language == "console"]
     calls = [call for block in blocks for command in read_commands(block) if (call := called(command.text))]
     for row in rows("docs/api.md", "## Every endpoint")[1:]:
         method, path = row[0].strip("`").split()
@@ -306,7 +325,7 @@ def test_every_error_code_is_listed() -> None:
 
 def test_every_rule_of_a_package_is_listed() -> None:
     used = set(re.findall(r'"((?:zip|json|schema|manifest|wasm)\.[a-z][a-zA-Z_]*)"', source()))
-    used -= {"manifest.json", "json.invalid", "schema.anyOf", "schema.oneOf", "schema.not"}
+    used -= {"manifest.json", "schema.json", "json.invalid", "schema.anyOf", "schema.oneOf", "schema.not"}
     used |= {rule for broken in BROKEN for rule in broken.rules}
     listed = names("docs/plugin-authors.md", "## Package rules")
     assert used <= listed, f"not listed: {sorted(used - listed)}"
@@ -362,9 +381,7 @@ def test_every_decision_is_indexed() -> None:
     assert [page.name for page in sorted(folder.glob("0*.md")) if f"({page.name})" not in index] == []
 
 
-def test_walkthrough_is_shown_as_it_runs() -> None:
-    _, _, steps = (ROOT / "infra" / "walkthrough.py").read_text().partition("for name, work in (")
-    steps = steps.partition("):\n")[0].replace("{API_PROCESSES}", "4")
-    expected = re.findall(r'\(f?"([^"]+)", self\._\w+\)', steps)
+def test_walkthrough_is_shown_as_it_runs(reader: Reader) -> None:
+    plan = Walkthrough(reader.stack, reader.outside, reader.folder / "examples").plan
     shown = re.findall(r"^ok +[0-9.]+ ms  (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert expected and shown == expected
+    assert shown == [name for name, _ in plan]

@@ -161,6 +161,18 @@ def test_debug_calls_and_stores_nothing(serve: Serve) -> None:
     assert world.rows() == []
 
 
+def test_debug_says_what_is_not_enforced(serve: Serve) -> None:
+    world = serve()
+    tool = document(world.url)
+    name = {"type": "string", "pattern": "^(?!x)"}
+    tool["paths"]["/pets/{petId}"]["get"]["parameters"].append(
+        {"name": "name", "in": "query", "schema": name}
+    )
+    body = {"openapi": tool, "operationId": "getPet", "path": {"petId": 7}, "query": {"name": "x"}}
+    [warning] = world.client.post(f"{TOOLS}/debug", body).json["warnings"]
+    assert warning.startswith("/paths/~1pets~1{petId}/get/parameters/2/schema/pattern: ")
+
+
 def test_debug_refuses_a_bad_document(serve: Serve) -> None:
     world = serve()
     refused = world.client.post(f"{TOOLS}/debug", {"openapi": {"openapi": "3.1.0"}, "operationId": "x"})
@@ -281,6 +293,7 @@ def test_a_token_that_cannot_be_had(serve: Serve, answer: bytes, code: str) -> N
     world.client.put(f"{TOOLS}/{tool}/credentials", {"oauth": VALUES["oauth"]})
     failed = world.run(tool, "op")
     assert (failed.status, failed.json["code"]) == (502, code)
+    assert failed.json.get("upstreamStatus") == (401 if code == "tool.token_refused" else None)
     assert "s/1" not in failed.body
 
 

@@ -1,0 +1,59 @@
+"""What the walkthrough calls: servers of its own on loopback, which the stack's allow-list names."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from examples.tools.handbook import Handbook
+from examples.tools.helpdesk import Helpdesk
+
+
+class Webhook:
+    """A webhook on loopback that remembers what it got."""
+
+    def __init__(self) -> None:
+        received: list[dict[str, Any]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                received.append({"authorization": self.headers["Authorization"], "body": json.loads(body)})
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing: the walkthrough's own lines tell what happens."""
+
+        self.received = received
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"localhost:{self._server.server_port}"
+        self.url = f"http://{self.host}/hooks/demo"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Outside:
+    """A webhook, the API of examples/tools/helpdesk.yaml and the MCP server of examples/tools/handbook.py."""
+
+    def __init__(self) -> None:
+        self.webhook = Webhook()
+        self.helpdesk = Helpdesk()
+        self.handbook = Handbook()
+
+    def endpoints(self, more: str = "") -> str:
+        """Return the setting HOTPLUG_PRIVATE_ENDPOINTS that lets the stack call them, and `more` of its form."""
+        own = (self.webhook.host, self.helpdesk.host, self.handbook.host)
+        return ",".join((*own, *filter(None, [more])))
+
+    def close(self) -> None:
+        """Close them all."""
+        self.webhook.close()
+        self.helpdesk.close()
+        self.handbook.close()
