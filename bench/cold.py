@@ -22,6 +22,7 @@ from infra.functions import ROOT
 from tests import databases
 from tests.http import deployed
 from tests.plugin_rows import put_plugin
+from tests.tool_documents import document
 
 AREA = "cold"
 ROUNDS = 9
@@ -64,17 +65,24 @@ def measure() -> list[Figure]:
                 process.database(), app_id=int(deployment.client.get("/api/v1/me").json["appId"])
             )
             event = gateway_event("GET", PLUGIN, {"pluginId": plugin_id}, credential=deployment.admin)
+            made = deployment.client.post("/api/v1/tools", {"name": "Pets", "openapi": document()}).json
+            read = gateway_event(
+                "GET", "/api/v1/tools/{toolId}", {"toolId": made["toolId"]}, credential=deployment.admin
+            )
         one = {
             "HOTPLUG_ENDPOINT": "plugins.get_plugin",
             "HOTPLUG_DATABASE_URL": url,
             "BENCH_EVENT": json.dumps(event),
         }
+        tool = {**one, "HOTPLUG_ENDPOINT": "tools.get_tool", "BENCH_EVENT": json.dumps(read)}
         every = {**one, "HOTPLUG_ENDPOINT": "all"}
         readings = interleaved(
             {
                 "alone": lambda: _run(tree, ALONE, {}),
                 "ours": lambda: _run(tree, OURS, one),
                 "first": lambda: _run(tree, FIRST, one),
+                "tool": lambda: _run(tree, OURS, tool),
+                "first of tool": lambda: _run(tree, FIRST, tool),
                 "all": lambda: _run(tree, OURS, every),
             },
             ROUNDS,
@@ -88,6 +96,14 @@ def measure() -> list[Figure]:
         compared(
             "cold start of GET plugin, until its first answer / the same libraries alone",
             AREA, readings["first"], alone, "ms", 1.3, scale=1000,
+        ),
+        compared(
+            "cold start of GET tool, imports and engine / the same libraries alone",
+            AREA, readings["tool"], alone, "ms", 1.3, scale=1000,
+        ),
+        compared(
+            "cold start of GET tool, until its first answer / the same libraries alone",
+            AREA, readings["first of tool"], alone, "ms", 1.3, scale=1000,
         ),
         plain(
             "cold start of all endpoints in one function, imports and engine",

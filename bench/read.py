@@ -62,7 +62,7 @@ def _round_trips(url: str) -> int:
 
 def _times(url: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     with deployed(url) as deployment, silence():
-        get, bare = _get(deployment.client), _bare(url)
+        get, bare = _get(deployment.client), bare_handler(url)
         gets = interleaved(
             {"ours": lambda: seconds(get, TIMES), "bare": lambda: seconds(bare, TIMES)}, ROUNDS
         )
@@ -78,7 +78,7 @@ def _get(client: Client) -> Callable[[], object]:
     )
 
 
-def _bare(url: str) -> Callable[[], object]:
+def bare_handler(url: str) -> Callable[[], object]:
     """A handler that makes the same round trip, through the same engine settings, and nothing else."""
     app = Chalice("bare", configure_logs=False)
     versions = text("SELECT scope, version, epoch FROM cache_version")
