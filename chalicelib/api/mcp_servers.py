@@ -9,9 +9,11 @@ from chalice.app import Blueprint
 from chalicelib.api.endpoint import BASE, endpoint
 from chalicelib.api.parameters import PAGE, page_of, resource
 from chalicelib.api.request import Answer, Request
+from chalicelib.api.tool_runs import CALLS, calls_of
 from chalicelib.api.tool_schemas import (
     CREDENTIALS,
     DESCRIPTION,
+    EXECUTION,
     NAME,
     OPTIONAL_TEXT,
     SHARED,
@@ -194,6 +196,15 @@ def list_server_tools(request: Request) -> dict[str, Any]:
     server = servers.find(request.cache, request.caller, request.path["serverId"])
     with request.reads() as session:
         return servers.list_tools(session, server, request.page())
+
+
+@endpoint(
+    blueprint, "GET", "/mcp/servers/{serverId}/executions", role="viewer", query={**PAGE, **CALLS},
+    returns={200: page_of(EXECUTION)}, summary="The app's calls of a server's tools, newest first",
+)  # fmt: skip
+def list_server_executions(request: Request) -> dict[str, Any]:
+    found = catalog.find(request.cache, request.caller, request.path["serverId"], SERVER)
+    return calls_of(request, found.tool_id)
 
 
 @endpoint(

@@ -24,6 +24,10 @@ blueprint = Blueprint(__name__)
 
 CALLS_OUT = ("database", "secrets", "internet")
 MAX_BODY_BYTES = 5 * ONE_MIB
+CALLS: dict[str, Any] = {
+    "outcome": {"type": "string", "enum": list(execution_log.OUTCOMES)},
+    "since": SINCE,
+}
 MAX_TIMEOUT_MS, DEFAULT_TIMEOUT_MS = 25_000, 20_000
 _VALUES: dict[str, Any] = {"type": "object", "maxProperties": 1_000}
 _ARGUMENTS: dict[str, Any] = {
@@ -178,13 +182,18 @@ def debug_tool(request: Request) -> dict[str, Any]:
 
 @endpoint(
     blueprint, "GET", "/tools/{toolId}/executions", role="viewer",
-    query={**PAGE, "outcome": {"type": "string", "enum": list(execution_log.OUTCOMES)}, "since": SINCE},
+    query={**PAGE, **CALLS},
     returns={200: page_of(EXECUTION)}, summary="The app's calls of a tool, newest first",
 )  # fmt: skip
 def list_tool_executions(request: Request) -> dict[str, Any]:
-    outcome, since = request.query.get("outcome"), moment("since", request.query.get("since"))
     found = catalog.find(request.cache, request.caller, request.path["toolId"])
+    return calls_of(request, found.tool_id)
+
+
+def calls_of(request: Request, tool_id: str) -> dict[str, Any]:
+    """Return a page of the app's calls of a tool or an MCP server, as the query asks."""
+    outcome, since = request.query.get("outcome"), moment("since", request.query.get("since"))
     with request.reads() as session:
         return execution_log.list_executions(
-            session, request.caller, found.tool_id, request.page(), outcome=outcome, since=since
+            session, request.caller, tool_id, request.page(), outcome=outcome, since=since
         )

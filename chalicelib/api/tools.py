@@ -98,6 +98,16 @@ def get_tool(request: Request) -> Answer:
 
 
 @endpoint(
+    blueprint, "GET", "/tools/{toolId}/versions/{version}", role="viewer", returns={200: TOOL},
+    summary="One version, without its document",
+)  # fmt: skip
+def get_version(request: Request) -> Answer:
+    path = request.path
+    found = catalog.read_tool(request.cache, request.caller, path["toolId"], path["version"])
+    return Answer(found.resource, headers={"ETag": found.etag})
+
+
+@endpoint(
     blueprint, "DELETE", "/tools/{toolId}", role="publisher", if_match="honoured",
     query={"version": VERSION},
     returns={204: None}, summary="Delete a tool, or one version of it; its versions can be restored",

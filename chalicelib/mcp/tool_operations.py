@@ -135,6 +135,9 @@ def _offer(plan: CallPlan) -> Offer:
         schema = {"type": "object"}
     title = operation.summary or operation.operation_id
     text = [operation.summary, operation.description, "Deprecated." if operation.deprecated else ""]
+    if not (operation.summary or operation.description):
+        # A model has nothing else to go by.
+        text.insert(0, f"{operation.method} {operation.path}")
     return Offer(
         name="",
         title=title,

@@ -95,8 +95,8 @@ def _watched(services: Services, caller: Caller, url: str) -> Iterator[None]:
         try:
             yield
         except UpstreamFailed as error:
-            if "status" in error.extensions:
-                watched.answered(error.extensions["status"])
+            if "upstreamStatus" in error.extensions:
+                watched.answered(error.extensions["upstreamStatus"])
             raise
 
 

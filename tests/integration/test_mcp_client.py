@@ -148,7 +148,7 @@ def test_credentials_are_sent_with_each_request(kind: Kind) -> None:
             "refusing",
             MODERN,
             "mcp.rpc_error",
-            {"status": 400, "rpcCode": -32602, "rpcMessage": "no such argument: town"},
+            {"upstreamStatus": 400, "rpcCode": -32602, "rpcMessage": "no such argument: town"},
         ),
         (
             "refusing",

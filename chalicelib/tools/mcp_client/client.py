@@ -10,8 +10,8 @@ errors.Invalid
 errors.Forbidden
     `http.forbidden_address`, `http.host_not_granted`.
 errors.UpstreamFailed
-    `mcp.unauthorized`, `mcp.forbidden`, `mcp.http_error` (`status` in the extensions), `mcp.rpc_error`
-    (`rpcCode`, `rpcMessage`, and `status` where it was not 2xx), `mcp.version_unsupported`,
+    `mcp.unauthorized`, `mcp.forbidden`, `mcp.http_error` (`upstreamStatus` in the extensions), `mcp.rpc_error`
+    (`rpcCode`, `rpcMessage`, and `upstreamStatus` where it was not 2xx), `mcp.version_unsupported`,
     `mcp.connection_closed`, `mcp.protocol_error`, and those of `HttpOut.request`.
 errors.UpstreamTimeout
     The time is over, whatever the server was doing.

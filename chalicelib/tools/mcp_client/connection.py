@@ -120,7 +120,7 @@ async def converse(
     try:
         return await first.run(work)
     except HotplugError as error:
-        if first.is_connected or error.extensions.get("status") not in _ANOTHER_WAY:
+        if first.is_connected or error.extensions.get("upstreamStatus") not in _ANOTHER_WAY:
             raise
         older = _Attempt(endpoint, "sse", "legacy")
         try:
@@ -152,7 +152,7 @@ class _Attempt:
         """Return whether the way to speak was refused before a tool could run."""
         if error.code == "mcp.version_unsupported":
             return True
-        refused = error.extensions.get("status") in _ANOTHER_WAY
+        refused = error.extensions.get("upstreamStatus") in _ANOTHER_WAY
         if self.is_connected:
             return refused and error.code == "mcp.http_error"
         # A server that dropped HTTP+SSE may open another event stream where that one was.

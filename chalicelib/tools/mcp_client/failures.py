@@ -19,7 +19,7 @@ _OWN_TEXTS = ("Connection closed", "SSE stream ")
 
 def refusal(status: int) -> UpstreamFailed:
     """Return how an HTTP status outside of 2xx is reported; `extensions` name it."""
-    extensions = {"status": status}
+    extensions = {"upstreamStatus": status}
     if status == 401:
         return UpstreamFailed(
             "The MCP server wants credentials, or does not accept these.",

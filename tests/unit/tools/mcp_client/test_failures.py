@@ -29,7 +29,7 @@ def rpc(code: int, message: str = "no") -> MCPError:
 )
 def test_a_status_has_one_error(status: int, code: str) -> None:
     error = refusal(status)
-    assert (error.code, error.extensions) == (code, {"status": status})
+    assert (error.code, error.extensions) == (code, {"upstreamStatus": status})
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_lateness_is_a_timeout(error: Exception) -> None:
 def test_a_server_is_quoted_within_bounds() -> None:
     translated = translate(rpc(-32602, "x" * 100_000), 422, True)
     assert isinstance(translated, UpstreamFailed)
-    assert translated.extensions == {"status": 422, "rpcCode": -32602, "rpcMessage": "x" * MAX_QUOTED}
+    assert translated.extensions == {"upstreamStatus": 422, "rpcCode": -32602, "rpcMessage": "x" * MAX_QUOTED}
