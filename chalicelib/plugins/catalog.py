@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Row, Select, Table, func, or_, select
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Select, Table, func, or_, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.caller import Caller
@@ -16,6 +15,7 @@ from chalicelib.core.errors import Forbidden, NotFound
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.paging import Page, list_page
 from chalicelib.core.representation import entity_tag
+from chalicelib.core.rows import part_of
 from chalicelib.plugins import rendering
 from chalicelib.plugins.models import ENABLED, Plugin, PluginHistory, PluginVersion
 
@@ -89,13 +89,8 @@ def _read(session: Session, plugin_id: str) -> tuple[Registration | None, list[D
     ).one_or_none()
     if row is None:
         return None, [("plugins", "*")]
-    plugin, version = cast(Plugin, _part(row, _PLUGIN)), cast(PluginVersion, _part(row, _VERSION))
+    plugin, version = cast(Plugin, part_of(row, _PLUGIN)), cast(PluginVersion, part_of(row, _VERSION))
     return registration(plugin, version), [("plugins", plugin_id)]
-
-
-def _part(row: Row[Any], table: Table) -> SimpleNamespace:
-    """Return what a joined row holds of one table, to be read like its model."""
-    return SimpleNamespace(**{column.key: row._mapping[column] for column in table.c})
 
 
 def registration(plugin: Plugin, version: PluginVersion) -> Registration:

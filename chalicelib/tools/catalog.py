@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Select, Table, func, or_, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.caller import Caller
@@ -14,9 +14,16 @@ from chalicelib.core.errors import NotFound
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.paging import Page, bad_cursor, list_page
 from chalicelib.core.representation import entity_tag
+from chalicelib.core.rows import part_of
 from chalicelib.tools import rendering
 from chalicelib.tools.models import SERVER, SHARED, TOOL, ToolDocument, ToolMeta, ToolSchema
 from chalicelib.tools.versions import VersionKey, parse_version
+
+# For reading: the first use of any model configures all of them.
+_META, _SCHEMA = cast(Table, ToolMeta.__table__), cast(Table, ToolSchema.__table__)
+_DOCUMENT = cast(Table, ToolDocument.__table__)
+# Without what may hold megabytes.
+_SUMMARY = [column for column in _SCHEMA.c if column.key not in ("open_api_schema", "schema")]
 
 # Of the summary of one operation in memory, about.
 _OPERATION_BYTES = 1_000
@@ -90,20 +97,28 @@ def find(cache: HotCache, caller: Caller, tool_id: str, kind: str = TOOL) -> Reg
 
 
 def _read(session: Session, tool_id: str) -> tuple[Registration | None, list[Dependency]]:
+    rows = session.execute(
+        select(_META, _SCHEMA.c.version.label("number"), _SCHEMA.c.id.label("row_id"))
+        .join(_SCHEMA, _SCHEMA.c.tool_id == _META.c.tool_id)
+        .where(_META.c.tool_id == tool_id, _SCHEMA.c.is_deleted == 0)
+    ).all()
     depends = [("tools", tool_id)]
-    meta = session.get(ToolMeta, tool_id)
-    rows = live_versions(session, tool_id)
-    if meta is None or not rows:
+    if not rows:
         return None, depends
+    meta = rows[0]
     found = Registration(
         tool_id=tool_id,
         app_id=meta.app_id,
         kind=meta.kind,
         visibility=meta.visibility,
         transport=meta.transport,
-        versions=rows,
+        versions=_newest_first({parse_version(row.number): row.row_id for row in rows}),
     )
     return found, depends
+
+
+def _newest_first(versions: dict[VersionKey, int]) -> dict[VersionKey, int]:
+    return dict(sorted(versions.items(), reverse=True))
 
 
 def live_versions(session: Session, tool_id: str) -> dict[VersionKey, int]:
@@ -113,7 +128,7 @@ def live_versions(session: Session, tool_id: str) -> dict[VersionKey, int]:
             ToolSchema.tool_id == tool_id, ToolSchema.is_deleted == 0
         )
     )
-    return dict(sorted(((parse_version(row.version), row.id) for row in rows), reverse=True))
+    return _newest_first({parse_version(row.version): row.id for row in rows})
 
 
 @dataclass(frozen=True)
@@ -152,13 +167,20 @@ def _weight(found: ToolResource | None) -> int:
 def read_resource(session: Session, row_id: int) -> dict[str, Any] | None:
     """Return the resource of a live version, None where the row is gone."""
     query = (
-        select(ToolMeta, ToolSchema, ToolDocument)
-        .join(ToolSchema, ToolSchema.tool_id == ToolMeta.tool_id)
-        .join(ToolDocument, ToolDocument.schema_id == ToolSchema.id)
-        .where(ToolSchema.id == row_id, ToolSchema.is_deleted == 0)
+        select(_META, *_SUMMARY, _DOCUMENT)
+        .join(_SCHEMA, _SCHEMA.c.tool_id == _META.c.tool_id)
+        .join(_DOCUMENT, _DOCUMENT.c.schema_id == _SCHEMA.c.id)
+        .where(_SCHEMA.c.id == row_id, _SCHEMA.c.is_deleted == 0)
+        .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
     )
     row = session.execute(query).one_or_none()
-    return None if row is None else rendering.tool(*row)
+    if row is None:
+        return None
+    return rendering.tool(
+        cast(ToolMeta, part_of(row, _META)),
+        cast(ToolSchema, part_of(row, _SCHEMA)),
+        cast(ToolDocument, part_of(row, _DOCUMENT)),
+    )
 
 
 def read_document(session: Session, row_id: int) -> dict[str, Any]:

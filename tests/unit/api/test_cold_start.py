@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from chalicelib.apps.service import ensure_first_admin
+from chalicelib.core.database import DatabaseService
 from tests.conftest import create_schema
+from tests.tool_rows import put_apps, put_tool
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (
@@ -43,14 +47,21 @@ sent = {"json": json.loads(os.environ["BODY"])} if os.environ["BODY"] else {}
 answer = Client(app.app, os.environ["CREDENTIAL"]).request(os.environ["METHOD"], os.environ["TARGET"], **sent)
 after = [name for name in heavy if name in sys.modules]
 modules = sorted(name for name in sys.modules if name.startswith("chalicelib.api."))
-print(json.dumps({"status": answer.status, "before": before, "after": after, "modules": modules}))
+from chalicelib.core.database import Base
+configured = any(mapper.configured for mapper in Base.registry.mappers)
+told = {"status": answer.status, "before": before, "after": after, "modules": modules, "configured": configured}
+print(json.dumps(told))
 """
 
 
-def run_cold(url: str, name: str, method: str, target: str, body: str = "") -> dict[str, Any]:
+Target = str | Callable[[DatabaseService], str]
+
+
+def run_cold(url: str, name: str, method: str, target: Target, body: str = "") -> dict[str, Any]:
     """Return what a process of its own tells that serves one endpoint, once."""
     service = create_schema(url)
     credential = service.run(ensure_first_admin)
+    path = target if isinstance(target, str) else target(service)
     service.close()
     environment = {
         "PATH": os.environ["PATH"],
@@ -59,7 +70,7 @@ def run_cold(url: str, name: str, method: str, target: str, body: str = "") -> d
         "HEAVY": json.dumps(HEAVY),
         "CREDENTIAL": str(credential),
         "METHOD": method,
-        "TARGET": target,
+        "TARGET": path,
         "BODY": body,
     }
     ran = subprocess.run(
@@ -89,6 +100,23 @@ def test_a_cold_read_imports_nothing_heavy(sqlite_url: str, name: str, target: s
     assert (told["before"], told["after"]) == ([], [])
     module, others = name.partition(".")[0], {"plugins", "plugin_installs", "apps", "system", "maintenance"}
     assert not {f"chalicelib.api.{other}" for other in others - {module}} & set(told["modules"])
+
+
+def shared_tool(service: DatabaseService) -> str:
+    """Register a tool that another app shares, and return where it is read."""
+    put_apps(service)
+    return f"/api/v1/tools/{quote(put_tool(service, shared=True))}"
+
+
+def test_a_cold_read_of_a_tool_imports_nothing_heavy_and_configures_no_model(sqlite_url: str) -> None:
+    """The first use of one model configures all of them, which costs as much as an import."""
+    told = run_cold(sqlite_url, "tools.get_tool", "GET", shared_tool)
+    assert (told["before"], told["after"], told["configured"]) == ([], [], False)
+    others = {
+        f"chalicelib.api.{name}"
+        for name in ("tool_runs", "tool_credentials", "mcp_servers", "mcp", "plugins")
+    }
+    assert not others & set(told["modules"])
 
 
 def test_a_cold_mcp_server_imports_its_log_and_no_sdk(sqlite_url: str) -> None:
