@@ -62,7 +62,11 @@ class World:
         before = {row.id for row in self.rows(ToolSchema) if row.is_deleted}
         self.database.run(lambda session: registry.delete(session, caller(), tool_id, version, None))
         gone = [row.id for row in self.rows(ToolSchema) if row.is_deleted and row.id not in before]
-        aged = update(ToolSchema).where(ToolSchema.id.in_(gone)).values(update_at=self.now - age)
+        self.age(gone, age)
+
+    def age(self, row_ids: list[int], age: timedelta) -> None:
+        """Let rows have been changed that long ago."""
+        aged = update(ToolSchema).where(ToolSchema.id.in_(row_ids)).values(update_at=self.now - age)
         self.database.run(lambda session: session.execute(aged))
 
 
@@ -95,6 +99,8 @@ def test_a_deleted_version_goes_after_ninety_days_and_the_others_stay(world: Wor
         world.add_version(tool, version)
     world.delete(tool, "V2", age=90 * DAY + SECOND)
     world.delete(tool, "V3", age=90 * DAY - SECOND)
+    # A version that is live stays, however long nobody touched it.
+    world.age([row.id for row in world.rows(ToolSchema) if not row.is_deleted], 1000 * DAY)
     report = world.run("purge_tools")
     assert [(one["target"], one["count"]) for one in report["plan"]] == [("tools_schema", 1)]
     kept = {row.id: row.version for row in world.rows(ToolSchema)}
@@ -139,6 +145,19 @@ def test_what_was_restored_after_the_plan_stays(world: World) -> None:
     world.database.run(lambda session: registry.restore(session, caller(), tool, "V1.0"))
     assert action.work() is False
     assert [row.is_deleted for row in world.rows(ToolSchema)] == [0]
+
+
+def test_what_was_restored_before_its_tool_was_locked_stays(world: World) -> None:
+    tool = put_tool(world.database)
+    [row] = world.rows(ToolSchema)
+    world.age([row.id], 91 * DAY)
+
+    def purge(session: Any) -> None:
+        meta = session.get(ToolMeta, tool)
+        maintenance._delete_of_tool(session, meta, [row.id], world.now - 90 * DAY)
+
+    world.database.run(purge)
+    assert len(world.rows(ToolSchema)) == len(world.rows(ToolMeta)) == len(world.rows(ToolDocument)) == 1
 
 
 def test_a_purged_row_leaves_warm_functions_alone_with_other_tools(world: World) -> None:
