@@ -424,9 +424,8 @@ def test_a_shared_tool_is_called_with_what_is_ones_own(world: World, role: str) 
         ran = api("POST", call, 200, json=CALL if path.startswith(TOOLS) else {}).json()["executionId"]
         api("DELETE", f"{path}/credentials", 204)
         assert world.other.admin("GET", f"{path}/credentials", 200).text == before
-        if path.startswith(TOOLS):
-            assert ran in str(_everything(api, f"{path}/executions"))
-            assert ran not in str(_everything(world.other.admin, f"{path}/executions"))
+        assert ran in str(_everything(api, f"{path}/executions"))
+        assert ran not in str(_everything(world.other.admin, f"{path}/executions"))
 
 
 @pytest.mark.parametrize("role", ["caller", "publisher", "admin"])
@@ -482,7 +481,7 @@ def _state(world: World) -> dict[str, str]:
             ]
         for server in (tenant.private_server, tenant.shared_server):
             path = f"{SERVERS}/{server['serverId']}"
-            paths += [path, f"{path}/tools", f"{path}/credentials"]
+            paths += [path, f"{path}/tools", f"{path}/executions", f"{path}/credentials"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in ((PLUGINS, "pluginId"), (TOOLS, "toolId"), (SERVERS, "serverId")):

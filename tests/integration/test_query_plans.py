@@ -162,6 +162,7 @@ def _live_as_a_tool(world: World) -> None:
     for place in (tool, f"/tools/{TOOL}"):
         world.call("GET", place, role="viewer")
     world.call("GET", f"{tool}?document=true")
+    world.call("GET", f"{tool}/versions/V1.0")
     world.call("PUT", f"{tool}/credentials", {"key": {"value": "s3cret"}})
     world.call("GET", f"{tool}/credentials")
     world.call("POST", f"{tool}/versions", {"version": "V2", "openapi": document})
@@ -192,6 +193,7 @@ def _live_as_a_server(world: World) -> None:
     world.call("PUT", f"{server}/credentials", token)
     world.call("GET", f"{server}/credentials")
     world.call("GET", f"{server}/tools")
+    world.pages(f"{server}/executions")
     world.call("POST", f"{server}/tools/text/call", {})
     world.call("DELETE", f"{server}/credentials/bearer")
     world.call("DELETE", f"{server}/credentials")
