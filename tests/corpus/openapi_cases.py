@@ -183,6 +183,18 @@ SERVERS = [
         with_server("https://a.example/\nx"),
         (f"{SERVER}/url", "openapi.server_url"),
     ),
+    *(
+        bad(f"server {number} with two readings", with_server(url), (f"{SERVER}/url", "openapi.server_url"))
+        for number, url in enumerate(
+            (
+                "https://0177.0.0.1",
+                "https://127.1",
+                "https://a.example.",
+                "https://a.example/%zz",
+                "https://bücher.example",
+            )
+        )
+    ),
     bad("server with port 0", with_server("https://a.example:0"), (f"{SERVER}/url", "openapi.server_url")),
     bad(
         "server with a port that is none",

@@ -325,6 +325,19 @@ def test_a_tool_is_called_over_tls_by_its_name(made: World, internet: Internet, 
         process.use_http(None)
 
 
+def test_no_redirect_leads_out_of_tls(made: World, internet: Internet, authority: Authority) -> None:
+    tls = authority.server(["api.example"], [])
+    internet.serve("api.example", 443, redirect(307, "http://api.example/plain"), tls=tls)
+    plain = internet.serve("api.example", 80, reply("plain"))
+    process.use_http(client(internet, tls_context=authority.trusted()))
+    try:
+        refused = made.run(made.register(described(GOOD)), "op")
+        assert (refused.status, refused.json["code"]) == (502, "http.redirect_refused")
+        assert plain.connections == 0
+    finally:
+        process.use_http(None)
+
+
 def test_no_credential_and_no_argument_follows_a_redirect_to_another_origin(
     made: World, internet: Internet
 ) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from chalicelib.core.errors import Violation
+from chalicelib.core.addresses import parse_url
+from chalicelib.core.errors import Invalid, Violation
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.structure import entries, members
 
@@ -97,4 +98,9 @@ def _fault(url: str, *, allows_query: bool) -> str | None:
         return "holds credentials, which belong in a security scheme"
     if parts.fragment or "#" in url or ("?" in url and not allows_query):
         return "has a query or a fragment"
+    try:
+        # The reading that the call will be made from.
+        parse_url(url)
+    except Invalid as error:
+        return error.errors[0].message
     return None
