@@ -190,7 +190,7 @@ def test_what_was_uninstalled_after_the_index_was_read_is_left_out(database: Dat
     database.run(lambda session: session.execute(update(Plugin).values(plugin_id="plugin_gone_abc123")))
     assert found.describe(who, [(name, index.keys[name]) for name in index.names]) == []
     with pytest.raises(HotplugError) as refused:
-        found.call(who, (plugin_id, "default"), {})
+        found.call(who, (plugin_id, "default"), {}, {})
     assert refused.value.code == "plugin.not_found"
 
 
@@ -205,7 +205,7 @@ def executions(database: DatabaseService) -> list[PluginExecution]:
 def test_a_call_runs_the_action_and_keeps_its_row(database: DatabaseService) -> None:
     plugin_id = put_plugin(database, actions=ACTIONS)
     made = services(database)
-    result = provider(made).call(caller(), (plugin_id, "send"), {"n": 1})
+    result = provider(made).call(caller(), (plugin_id, "send"), {"n": 1}, {})
     [call] = made.functions.invocations  # type: ignore[attr-defined]
     assert (call.payload["action"], call.payload["params"]) == ("send", {"n": 1})
     [row] = executions(database)
@@ -218,7 +218,7 @@ def test_a_call_runs_the_action_and_keeps_its_row(database: DatabaseService) -> 
 def test_text_is_given_as_text(database: DatabaseService) -> None:
     plugin_id = put_plugin(database)
     made = services(database, lambda event: answer(result="héllo\n"))
-    result = provider(made).call(caller(), (plugin_id, "default"), {})
+    result = provider(made).call(caller(), (plugin_id, "default"), {}, {})
     assert (result.content, result.structured) == ([{"type": "text", "text": "héllo\n"}], "héllo\n")
 
 
@@ -226,21 +226,21 @@ def test_params_that_are_no_object_are_taken_out_of_their_argument(database: Dat
     plugin_id = put_plugin(database, paramsSchema={"type": "array", "items": {"type": "integer"}})
     made = services(database)
     found = provider(made)
-    found.call(caller(), (plugin_id, "default"), {"params": [1, 2]})
+    found.call(caller(), (plugin_id, "default"), {"params": [1, 2]}, {})
     assert made.functions.invocations[0].payload["params"] == [1, 2]  # type: ignore[attr-defined]
     with pytest.raises(HotplugError) as refused:
-        found.call(caller(), (plugin_id, "default"), {"params": [1, "x"]})
+        found.call(caller(), (plugin_id, "default"), {"params": [1, "x"]}, {})
     assert [one.pointer for one in refused.value.errors] == ["/arguments/params/1"]
 
 
 def test_violations_point_into_the_arguments(database: DatabaseService) -> None:
     plugin_id = put_plugin(database, actions=ACTIONS)
     with pytest.raises(HotplugError) as refused:
-        provider(services(database)).call(caller(), (plugin_id, "send"), {"n": "x"})
+        provider(services(database)).call(caller(), (plugin_id, "send"), {"n": "x"}, {})
     assert refused.value.code == "plugin.params_invalid"
     assert [one.pointer for one in refused.value.errors] == ["/arguments/n"]
     with pytest.raises(HotplugError) as refused:
-        provider(services(database)).call(caller(), (plugin_id, "send"), {})
+        provider(services(database)).call(caller(), (plugin_id, "send"), {}, {})
     assert [one.pointer for one in refused.value.errors] == ["/arguments"]
 
 
@@ -248,7 +248,7 @@ def test_a_failed_run_keeps_its_row_and_its_reason(database: DatabaseService) ->
     plugin_id = put_plugin(database)
     made = services(database, lambda event: failure("plugin", "quota", "no more"))
     with pytest.raises(HotplugError) as refused:
-        provider(made).call(caller(), (plugin_id, "default"), {})
+        provider(made).call(caller(), (plugin_id, "default"), {}, {})
     assert refused.value.extensions["error"] == {"code": "quota", "message": "no more", "data": None}
     [row] = executions(database)
     assert (row.outcome, row.error_code) == ("failed", "quota")
@@ -258,6 +258,6 @@ def test_another_tenants_plugin_cannot_be_called(database: DatabaseService) -> N
     plugin_id = put_plugin(database, app_id=OTHER)
     made = services(database)
     with pytest.raises(HotplugError) as refused:
-        provider(made).call(caller(), (plugin_id, "default"), {})
+        provider(made).call(caller(), (plugin_id, "default"), {}, {})
     assert refused.value.code == "plugin.not_found"
     assert made.functions.invocations == []  # type: ignore[attr-defined]
