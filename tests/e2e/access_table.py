@@ -97,7 +97,6 @@ DELETE /api/v1/tools/{toolId}                                | 403 403 204 204 |
 GET    /api/v1/tools/{toolId}/versions                       | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 POST   /api/v1/tools/{toolId}/versions                       | 403 403 201 201 | 403 403 404 404 | 403 403 403 403 | 401
 GET    /api/v1/tools/{toolId}/versions/{version}             | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
-GET    /api/v1/tools/{toolId}/versions/{version}             | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 PATCH  /api/v1/tools/{toolId}/versions/{version}             | 403 403 200 200 | 403 403 404 404 | 403 403 403 403 | 401
 PATCH  /api/v1/tools/{toolId}/versions/{version}#shared      | 403 403 403 200 | 403 403 403 404 | 403 403 403 403 | 401
 DELETE /api/v1/tools/{toolId}/versions/{version}             | 403 403 204 204 | 403 403 404 404 | 403 403 403 403 | 401
@@ -117,7 +116,6 @@ PATCH  /api/v1/mcp/servers/{serverId}                        | 403 403 200 200 |
 PATCH  /api/v1/mcp/servers/{serverId}#shared                 | 403 403 403 200 | 403 403 403 404 | 403 403 403 403 | 401
 DELETE /api/v1/mcp/servers/{serverId}                        | 403 403 204 204 | 403 403 404 404 | 403 403 403 403 | 401
 GET    /api/v1/mcp/servers/{serverId}/tools                  | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
-GET    /api/v1/mcp/servers/{serverId}/executions             | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 GET    /api/v1/mcp/servers/{serverId}/executions             | 200 200 200 200 | 404 404 404 404 | 200 200 200 200 | 401
 POST   /api/v1/mcp/servers/{serverId}/tools/{toolName}/call  | 403 200 200 200 | 403 404 404 404 | 403 200 200 200 | 401
 PUT    /api/v1/mcp/servers/{serverId}/credentials            | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401

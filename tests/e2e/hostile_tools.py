@@ -66,8 +66,10 @@ def _paths() -> Iterator[Hostile]:
         "document=",
     ):
         yield Hostile(f"tool query: {query}", frozenset({400}), target=f"{TOOL}?{query}")
-    for query in ("outcome=none", "since=yesterday", "since=2026-02-30T00:00:00Z"):
-        yield Hostile(f"tool query: {query}", frozenset({400}), target=f"{TOOL}/executions?{query}")
+    yield Hostile("tool query: outcome=none", frozenset({400}), target=f"{TOOL}/executions?outcome=none")
+    # Looked at once the tool is found, which it is not.
+    for query in ("since=yesterday", "since=2026-02-30T00:00:00Z", "since=0001-01-01T00:00:00%2B23:59"):
+        yield Hostile(f"tool query: {query}", frozenset({404}), target=f"{TOOL}/executions?{query}")
     for name in ("a%20b", "%2e%2e", "a%2fb", "%F0%9F%92%A9", "a" * 129, "%00"):
         target = f"{SERVER}/tools/{name}/call"
         yield _sent(f"a server's tool: {name[:20]}", {404}, target, {})

@@ -281,6 +281,15 @@ def test_whatever_a_caller_gives_a_tool_is_called_or_refused_in_order(
     assert debugged.json().get("errors") == ran.json().get("errors")
 
 
+@pytest.mark.parametrize(
+    "since",
+    ["yesterday", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "\u0661", "0001-01-01T00:00:00+23:59"],
+)
+def test_a_time_that_is_none(root: Api, fuzzed_tool: tuple[str, dict[str, Any]], since: str) -> None:
+    answer = root("GET", f"/api/v1/tools/{fuzzed_tool[0]}/executions", params={"since": since})
+    assert (answer.status_code, INSIDE.search(answer.text)) == (400, None)
+
+
 @FUZZED
 @hypothesis.given(
     arguments=ARGUMENTS | VALUES,

@@ -90,7 +90,7 @@ def test_a_method_says_what_an_operation_does(method: str, read_only: bool, idem
 @pytest.mark.parametrize(
     ("said", "title", "description"),
     [
-        ({}, "op", ""),
+        ({}, "op", "POST /things"),
         ({"summary": "Does it"}, "Does it", "Does it"),
         ({"description": "At length."}, "op", "At length."),
         ({"summary": "Does it", "description": "At length."}, "Does it", "Does it\n\nAt length."),
