@@ -13,9 +13,8 @@ from chalicelib.apps.models import ALIAS_PATTERN, SECRET_NAME_PATTERN
 from chalicelib.core.errors import BadRequest, NotFound, Violation
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.paging import DEFAULT_LIMIT, MAX_LIMIT
-from chalicelib.plugins.models import PLUGIN_ID_PATTERN
-from chalicelib.tools.credentials import SCHEME_PATTERN
-from chalicelib.tools.models import SERVER_ID_PATTERN, TOOL_ID_PATTERN
+from chalicelib.plugins.names import PLUGIN_ID_PATTERN
+from chalicelib.tools.names import SCHEME_PATTERN, SERVER_ID_PATTERN, TOOL_ID_PATTERN
 
 NUMBER_ID = "^[1-9][0-9]{0,18}$"
 MAX_NUMBER_ID = 2**63 - 1

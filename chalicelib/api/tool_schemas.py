@@ -6,9 +6,9 @@ from typing import Any
 
 from chalicelib.api.parameters import resource
 from chalicelib.core.settings import ONE_MIB
-from chalicelib.tools.credentials import MOST_CREDENTIALS, SCHEME_PATTERN
 from chalicelib.tools.execution_log import OUTCOMES
 from chalicelib.tools.models import DEF_VER
+from chalicelib.tools.names import MOST_CREDENTIALS, SCHEME_PATTERN
 from chalicelib.tools.versions import VERSION_PATTERN
 
 MOST_TOOLS = 20

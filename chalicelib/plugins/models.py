@@ -12,7 +12,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from chalicelib.core.database import MYSQL_TABLE, Base, JsonDocument, UtcDateTime
 from chalicelib.core.ids import new_id, new_ulid
 
-PLUGIN_ID_PATTERN = "^plugin_[a-z][a-z0-9_-]{1,63}_[0-9a-z]{6}$"
 FLAG = SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb")
 
 DISABLED, ENABLED, BROKEN = 0, 1, 2

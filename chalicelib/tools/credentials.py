@@ -29,10 +29,8 @@ from chalicelib.core.strict_json import escape
 from chalicelib.tools import catalog, rendering
 from chalicelib.tools.catalog import Registration
 from chalicelib.tools.models import SHARED, ToolCredential, ToolDocument, ToolMeta
+from chalicelib.tools.names import MOST_CREDENTIALS, SCHEME_PATTERN
 
-# A document may name any number of schemes; nobody holds credentials for more.
-MOST_CREDENTIALS = 20
-SCHEME_PATTERN = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
 API_KEY: Final = "apiKey"
 BASIC: Final = "http_basic"
 BEARER: Final = "http_bearer"

@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 from chalicelib.core.database import MEDIUM_TEXT, MYSQL_TABLE, Base, JsonDocument, UtcDateTime
 from chalicelib.core.ids import new_id, new_ulid
 
-TOOL_ID_PATTERN = "^tool@[0-9A-Za-z]{1,27}$"
-SERVER_ID_PATTERN = "^mcp@[0-9A-Za-z]{1,28}$"
 # The version of a tool whose author names none.
 DEF_VER = "V1.0"
 TOOL, SERVER = "tool", "mcp"
