@@ -11,11 +11,11 @@ run: .venv/.local .venv-ministack/.stamp
 demo: .venv/.local .venv-ministack/.stamp
 	$(BIN)/python -m infra.walkthrough
 
-# Two processes share the machine's cores; the end-to-end tests start stacks of their own, so they come one by one.
+# Two processes share the machine's cores. The end-to-end tests come first: their files take minutes, and one that was
+# left for the end would keep one core idle.
 test: .venv/.dev .venv-ministack/.stamp
 	tools/database-server
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration; first=$$?; \
-	  $(BIN)/python -m pytest tests/e2e; second=$$?; exit $$((first || second))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
 
 test-mysql: TESTS ?= tests
 test-mysql: .venv/.dev .venv-ministack/.stamp

@@ -273,11 +273,13 @@ def test_whatever_a_caller_gives_a_tool_is_called_or_refused_in_order(
     tool, described = fuzzed_tool
     body = {"operationId": operation, **arguments, "options": {"strict": strict, "repairNulls": strict}}
     ran = root("POST", f"/api/v1/tools/{tool}/run", json=body)
-    conforms(root, "/api/v1/tools/{toolId}/run", ran, {200, 422})
+    # 400: an integer of more than 64 bits is no JSON that two parsers read alike.
+    conforms(root, "/api/v1/tools/{toolId}/run", ran, {200, 400, 422})
     debugged = root("POST", "/api/v1/tools/debug", json={"openapi": described, **body})
-    conforms(root, "/api/v1/tools/debug", debugged, {200, 422})
+    conforms(root, "/api/v1/tools/debug", debugged, {200, 400, 422})
     # Registered or not, the same arguments are answered alike.
-    assert debugged.status_code == ran.status_code
+    assert (debugged.status_code, debugged.json().get("code")) == (ran.status_code, ran.json().get("code"))
+    assert ran.status_code != 400 or ran.json()["code"] == "request.json"
     assert debugged.json().get("errors") == ran.json().get("errors")
 
 
