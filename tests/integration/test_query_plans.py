@@ -282,7 +282,12 @@ ALLOWED = (
     # one order. At most 2 x 101 keys, however many plugins there are.
     Allowed(r"FROM t_plugin INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort", "temporary"), 250),
     # The same of tools and of MCP servers.
-    Allowed(r"FROM tool_meta INNER JOIN .* INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort",), 250),
+    Allowed(
+        r"FROM tool_meta INNER JOIN .* INNER JOIN \(SELECT .* UNION SELECT",
+        DERIVED,
+        ("filesort", "temporary"),
+        250,
+    ),
     # What was deleted of one tool, within its index: as much as its owner deleted in ninety days.
     Allowed(
         r"tools_schema.is_deleted != \S+ ORDER BY tools_schema.id DESC", "tools_schema", ("filesort",), 250
