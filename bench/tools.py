@@ -132,7 +132,7 @@ def _run(url: str) -> list[Figure]:
     return [
         compared(
             "call of a warm tool / the same call with httpx, and the same row in one INSERT and COMMIT",
-            AREA, readings["ours"], readings["bare with row"], "ms", 2.5, scale=1000,
+            AREA, readings["ours"], readings["bare with row"], "ms", 3, scale=1000,
         ),
         compared(
             "call of a warm tool / the same call with httpx alone",
