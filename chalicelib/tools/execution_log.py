@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core import telemetry
 from chalicelib.core.caller import Caller
-from chalicelib.core.errors import HotplugError, UpstreamTimeout
+from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, Unavailable, UpstreamTimeout
 from chalicelib.core.paging import Page, list_page
 from chalicelib.tools import rendering
 from chalicelib.tools.models import ToolExecution
@@ -19,16 +19,8 @@ from chalicelib.tools.models import ToolExecution
 MAX_ERROR_CODE = 64  # tool_execution.error_code
 # How a call ends: `failed` is the server's answer, `timeout` its silence, `refused` ours before anything was sent.
 OUTCOMES = ("success", "failed", "timeout", "refused")
-# Raised after the arguments were found good and before a byte was sent.
-_REFUSALS = frozenset(
-    {
-        "http.circuit_open",
-        "http.forbidden_address",
-        "http.host_not_granted",
-        "http.invalid_url",
-        "tool.credentials_missing",
-    }
-)
+# By kind, not by code: a credential that cannot be sent or opened, an open circuit, a forbidden address are ours.
+_REFUSALS = (Conflict, Forbidden, Invalid, Unavailable)
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ def outcome_of(problem: HotplugError | None) -> str:
     """Return how a call ended that ended with this problem."""
     if problem is None:
         return "success"
-    if problem.code in _REFUSALS:
+    if isinstance(problem, _REFUSALS):
         return "refused"
     return "timeout" if isinstance(problem, UpstreamTimeout) else "failed"
 

@@ -119,14 +119,6 @@ def bind(plan: CallPlan, arguments: Arguments, *, draw: DrawBoundary = draw_boun
     return request
 
 
-def bind_resolved(plan: CallPlan, resolved: Resolved, *, draw: DrawBoundary = draw_boundary) -> BoundRequest:
-    """Return the request of arguments that `arguments.resolve` has checked; raises like `bind`."""
-    found = Findings()
-    request = _bound(plan, resolved, draw, found)
-    found.refuse()
-    return request
-
-
 def _bound(plan: CallPlan, resolved: Resolved, draw: DrawBoundary, found: Findings) -> BoundRequest:
     operation = plan.operation
     # What is missing was said already: the path is not judged with a hole in it.

@@ -36,6 +36,8 @@ CALL = Call(
         (Forbidden("x", code="http.forbidden_address"), "refused"),
         (Unavailable("x", code="http.circuit_open"), "refused"),
         (Invalid("x", code="http.invalid_url"), "refused"),
+        (Invalid("x", code="tool.invalid_credential"), "refused"),
+        (Unavailable("x", code="secrets.no_key"), "refused"),
         (HotplugError("x"), "failed"),
     ],
 )

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from chalicelib.core import http_out
 from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Invalid
-from chalicelib.tools.binding.arguments import Arguments, resolve
+from chalicelib.tools.binding.arguments import Arguments
 from chalicelib.tools.binding.plan import CONNECTION_HEADERS, CallPlan
-from chalicelib.tools.binding.request import BoundRequest, accepted, bind, bind_resolved
+from chalicelib.tools.binding.request import BoundRequest, accepted, bind
 from chalicelib.tools.openapi.operation import Content, ResponseSpec
 from tests.unit.tools.binding.operations import answer, body, found, operation, parameter, plan
 
@@ -69,13 +69,6 @@ def test_a_plain_request() -> None:
     assert bind(plan(method="GET"), Arguments()) == BoundRequest(
         "GET", BASE + "/things", (), (("Accept", "*/*"),), (), None
     )
-
-
-def test_checked_arguments_need_no_second_check() -> None:
-    call = path_plan()
-    assert bind_resolved(call, resolve(call, Arguments(path={"id": "x"}))).url == BASE + "/things/x"
-    with pytest.raises(Invalid):
-        bind_resolved(call, resolve(call, Arguments(path={"id": ".."})))
 
 
 def test_values_and_their_writing_are_told_of_at_once() -> None:
