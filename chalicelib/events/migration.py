@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+import chalicelib.agents.models
 import chalicelib.apps.models
 import chalicelib.core.audit
 import chalicelib.core.cache_log
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 # Every module that declares tables. A module that is missing here has no table after a migration; a test
 # compares this with the tree.
 MODEL_MODULES = (
+    chalicelib.agents.models,
     chalicelib.apps.models,
     chalicelib.core.audit,
     chalicelib.core.cache_log,

@@ -108,7 +108,9 @@ def test_the_runtime_needs_no_database(path: Path) -> None:
 
 
 def test_packages_are_empty_doors() -> None:
-    filled = [name_of(path) for path in PACKAGE.rglob("__init__.py") if path.read_text().strip()]
+    # What an agent's `models` package exports are its tables: that is its contract.
+    doors = (path for path in PACKAGE.rglob("__init__.py") if path.parent.name != "models")
+    filled = [name_of(path) for path in doors if path.read_text().strip()]
     assert filled == []
 
 
