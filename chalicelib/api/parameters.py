@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from chalicelib.agents.names import AGENT_NAME_PATTERN, TABLE_NAME_PATTERN, THREAD_ID_PATTERN
 from chalicelib.apps.models import ALIAS_PATTERN, SECRET_NAME_PATTERN
 from chalicelib.core.errors import BadRequest, NotFound, Violation
 from chalicelib.core.ids import ULID_PATTERN
@@ -39,6 +40,10 @@ PATH: dict[str, str] = {
     "toolName": TOOL_NAME_PATTERN,
     "scheme": SCHEME_PATTERN,
     "job": "^[a-z][a-z_]{1,31}$",
+    "agentName": AGENT_NAME_PATTERN,
+    "threadId": THREAD_ID_PATTERN,
+    "moveId": ULID_PATTERN,
+    "table": TABLE_NAME_PATTERN,
 }
 
 PAGE: dict[str, Any] = {

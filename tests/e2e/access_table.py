@@ -10,7 +10,8 @@ Each line gives the status for the roles viewer, caller, publisher and admin, in
 and for those who are nobody: no credential, a wrong secret, a disabled app, an expired and a removed credential.
 
 `-` stands where there is no such case. `#` names a variant of the request. Admins manage the apps, keys and jobs of
-the whole deployment, so `/apps`, `/audit`, `/instances` and `/maintenance` know no other tenant.
+the whole deployment, so `/apps`, `/audit`, `/instances` and `/maintenance` know no other tenant. Agents
+belong to the deployment, what was said to them to the app that said it.
 """
 
 from __future__ import annotations
@@ -122,6 +123,22 @@ PUT    /api/v1/mcp/servers/{serverId}/credentials            | 403 403 200 200 |
 GET    /api/v1/mcp/servers/{serverId}/credentials            | 403 403 200 200 | 403 403 404 404 | 403 403 200 200 | 401
 DELETE /api/v1/mcp/servers/{serverId}/credentials            | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
 DELETE /api/v1/mcp/servers/{serverId}/credentials/{scheme}   | 403 403 204 204 | 403 403 404 404 | 403 403 204 204 | 401
+
+GET    /api/v1/agents                                        | 200 200 200 200 | -               | -               | 401
+GET    /api/v1/agents/tables                                 | 403 403 403 200 | -               | -               | 401
+PATCH  /api/v1/agents/tables/{table}                         | 403 403 403 200 | -               | -               | 401
+GET    /api/v1/agents/{agentName}                            | 200 200 200 200 | -               | -               | 401
+POST   /api/v1/agents/{agentName}/disable                    | 403 403 403 200 | -               | -               | 401
+POST   /api/v1/agents/{agentName}/enable                     | 403 403 403 200 | -               | -               | 401
+POST   /api/v1/agents/{agentName}/reload                     | 403 403 403 200 | -               | -               | 401
+POST   /api/v1/agents/{agentName}/invoke                     | 403 200 200 200 | -               | -               | 401
+GET    /api/v1/agents/{agentName}/threads                    | 403 200 200 200 | -               | -               | 401
+GET    /api/v1/agents/{agentName}/threads/{threadId}/messages | 403 200 200 200 | 403 404 404 404 | -              | 401
+DELETE /api/v1/agents/{agentName}/threads/{threadId}         | 403 204 204 204 | 403 404 404 404 | -               | 401
+POST   /api/v1/agents/{agentName}/moves                      | 403 403 403 202 | -               | -               | 401
+GET    /api/v1/agents/{agentName}/moves                      | 403 403 403 200 | -               | -               | 401
+GET    /api/v1/agents/{agentName}/moves/{moveId}             | 403 403 403 200 | -               | -               | 401
+DELETE /api/v1/agents/{agentName}/moves/{moveId}             | 403 403 403 200 | -               | -               | 401
 """
 
 

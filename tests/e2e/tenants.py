@@ -25,6 +25,8 @@ class Plugin:
     def execute(self, action, params, context):
         return {"said": params.get("word", "nothing")}
 """
+# The one that the requests about agents go to: it answers without a model.
+AGENT = "common_qa"
 _numbers = itertools.count(1)
 
 
@@ -100,6 +102,7 @@ class Tenant:
     shared_tool: dict[str, str] = field(default_factory=dict)
     private_server: dict[str, str] = field(default_factory=dict)
     shared_server: dict[str, str] = field(default_factory=dict)
+    thread: dict[str, str] = field(default_factory=dict)
     upstreams: Upstreams = NO_UPSTREAMS
     marks: set[str] = field(default_factory=set)
 
@@ -151,6 +154,23 @@ class Tenant:
         made = self.admin("POST", "/api/v1/mcp/servers", 201, json=body).json()
         return {"serverId": str(made["serverId"]), "toolName": "text", "scheme": "bearer"}
 
+    def talk(self, message: str) -> str:
+        """Say something to an agent and return the thread's id."""
+        path = f"/api/v1/agents/{AGENT}/invoke"
+        thread_id = str(self.apis["caller"]("POST", path, 200, json={"message": message}).json()["threadId"])
+        self.marks.add(thread_id)
+        return thread_id
+
+    def begin_move(self) -> str:
+        """Begin to move the agent's history to where it is not, ending a move that goes on; return its id."""
+        path = f"/api/v1/agents/{AGENT}"
+        for move in self.admin("GET", f"{path}/moves", 200).json()["items"]:
+            if move["finishedAt"] is None:
+                self.admin("DELETE", f"{path}/moves/{move['moveId']}", 200)
+        now = self.admin("GET", path, 200).json()["historyMode"]
+        target = "shared" if now == "independent" else "independent"
+        return str(self.admin("POST", f"{path}/moves", 202, json={"target": target}).json()["moveId"])
+
     def close(self) -> None:
         """Close its connections."""
         for api in self.apis.values():
@@ -190,6 +210,7 @@ def furnish(tenant: Tenant, upstreams: Upstreams) -> None:
     _furnish_plugins(tenant)
     _furnish_tools(tenant)
     _furnish_servers(tenant)
+    tenant.thread = {"threadId": tenant.talk(tenant.canary)}
 
 
 def _furnish_plugins(tenant: Tenant) -> None:

@@ -18,6 +18,7 @@ from tests.upstreams import Upstreams
 
 LINES = read_table()
 PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"
+AGENTS = "/api/v1/agents"
 # Well-formed, and nobody's.
 UNKNOWN = {
     "pluginId": "plugin_nothing_000000",
@@ -29,8 +30,11 @@ UNKNOWN = {
     "serverId": f"mcp@{'0' * 26}",
     "scheme": "nothing",
     "toolName": "nothing",
+    "threadId": "0" * 26,
 }
 JOB = {"job": "sweep"}
+# Both belong to the deployment.
+AGENT = {"agentName": tenants.AGENT, "table": "agentflow_shared_analytics_events"}
 Ids = dict[str, str]
 
 
@@ -54,7 +58,7 @@ class World:
             thing = owner.shared_server if shared else owner.private_server
         else:
             thing = owner.shared if shared else owner.private
-        found = {**JOB, **owner.app, **thing}
+        found = {**JOB, **AGENT, **owner.app, **owner.thread, **thing}
         if line.variant == "global":
             found["configId"] = thing["globalConfigId"]
         return found
@@ -143,6 +147,19 @@ def _server(_: LocalStack, owner: Tenant) -> Ids:
     return owner.register_server(fresh_name("fresh"))
 
 
+def _thread(_: LocalStack, owner: Tenant) -> Ids:
+    return {"threadId": owner.talk("What is a plugin?")}
+
+
+def _move(_: LocalStack, owner: Tenant) -> Ids:
+    return {"moveId": owner.begin_move()}
+
+
+def _no_move(_: LocalStack, owner: Tenant) -> Ids:
+    owner.admin("DELETE", f"{AGENTS}/{tenants.AGENT}/moves/{owner.begin_move()}", 200)
+    return {}
+
+
 FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     "DELETE /api/v1/apps/{aliasId}#empty": _empty_app,
     "DELETE /api/v1/apps/{aliasId}/credentials/{credentialId}": _credential,
@@ -180,6 +197,10 @@ FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     f"PUT {SERVERS}/{{serverId}}/credentials": _server,
     f"DELETE {SERVERS}/{{serverId}}/credentials": _server,
     f"DELETE {SERVERS}/{{serverId}}/credentials/{{scheme}}": _server,
+    f"DELETE {AGENTS}/{{agentName}}/threads/{{threadId}}": _thread,
+    f"POST {AGENTS}/{{agentName}}/moves": _no_move,
+    f"GET {AGENTS}/{{agentName}}/moves/{{moveId}}": _move,
+    f"DELETE {AGENTS}/{{agentName}}/moves/{{moveId}}": _move,
 }
 
 # What the caller's own app must have stored of a shared thing before the request finds it.
@@ -233,6 +254,9 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"PATCH {SERVERS}/{{serverId}}#shared": lambda ids: _json(shared=True),
     f"POST {SERVERS}/{{serverId}}/tools/{{toolName}}/call": lambda ids: _json(arguments={}),
     f"PUT {SERVERS}/{{serverId}}/credentials": lambda ids: _json(**SERVER_KEY),
+    f"PATCH {AGENTS}/tables/{{table}}": lambda ids: _json(retainDays=None),
+    f"POST {AGENTS}/{{agentName}}/invoke": lambda ids: _json(message="What is a tool?"),
+    f"POST {AGENTS}/{{agentName}}/moves": lambda ids: _json(target="shared"),
 }
 CALL = {"operationId": "getPet", "path": {"petId": 7}}
 

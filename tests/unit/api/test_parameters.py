@@ -24,6 +24,10 @@ GOOD = {
     "toolName": "repo.list:all",
     "scheme": "api-key",
     "job": "prune_log",
+    "agentName": "common_qa",
+    "threadId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
+    "moveId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
+    "table": "agentflow_shared_conversation_history",
 }
 QUERY: dict[str, Any] = PAGE | {
     "state": {"type": "string", "enum": ["on", "off"]},
@@ -59,7 +63,7 @@ def test_a_good_id_is_decoded_and_passed(name: str) -> None:
         "%c0%ae",
         "ａ",
         "a b",
-        "x" * 200,
+        "x" * 300,
         "%",
     ],
 )

@@ -1,0 +1,184 @@
+"""Talking to an agent: find it, hand it its services for this call, keep the turn.
+
+An agent may call models, tools and plugins, so it runs outside any unit of work; what was said is stored afterwards, in
+the unit that answers the request: a turn is stored as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.agents import catalog
+from chalicelib.agents.access import PluginAccess, ToolAccess
+from chalicelib.agents.base import AgentBase, AgentServices, Reply
+from chalicelib.agents.catalog import DISABLED, ENABLED, Agent
+from chalicelib.agents.history.thread import Place, ThreadHistory, Turn
+from chalicelib.agents.scope.database import for_agent
+from chalicelib.agents.scope.scope import Scope
+from chalicelib.agents.models import INDEPENDENT
+from chalicelib.agents.services import Services
+from chalicelib.agents.spec import AgentSpec
+from chalicelib.core import telemetry
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import Unit
+from chalicelib.core.errors import Conflict, HotplugError, Unavailable, UpstreamFailed
+from chalicelib.core.ids import new_ulid
+from chalicelib.core.llm import MeteredLlm, Usage
+
+MAX_REPLY_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An agent's answer that is not stored yet."""
+
+    thread_id: str
+    message: str
+    reply: Reply
+    is_new: bool
+    usage: Usage
+    history: ThreadHistory | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "threadId": self.thread_id,
+            "message": self.reply.text,
+            "metadata": None if self.reply.metadata is None else dict(self.reply.metadata),
+            "isNewConversation": self.is_new,
+            "usage": self.usage.as_dict(),
+        }
+
+
+def invoke(
+    services: Services,
+    caller: Caller,
+    name: str,
+    *,
+    message: str,
+    thread_id: str | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> Answered:
+    """Let an agent answer a message; who asked stores the turn (`store`). Not inside a unit.
+
+    Parameters
+    ----------
+    thread_id
+        The conversation to go on with; None begins one.
+
+    Raises
+    ------
+    errors.NotFound
+        `agent.not_found`.
+    errors.Conflict
+        `agent.disabled`.
+    errors.Unavailable
+        `agent.load_failed`, `agent.tables_not_ready`; nothing was done.
+    errors.UpstreamFailed
+        `agent.failed`: the agent's own code raised.
+    errors.HotplugError
+        What a service that the agent used raised.
+    """
+    agent = catalog.find(services, name)
+    instance, spec = _ready(services, agent)
+    thread = thread_id or new_ulid()
+    history = _history(services, caller, agent, thread)
+    is_new = history is None or thread_id is None or not history.exists()
+    llm = MeteredLlm(services.llm)
+    mine = instance.bound(_services(services, caller, agent, spec, history, llm))
+    with telemetry.operation("agent.invoke", agent=name, version=spec.version) as operation:
+        try:
+            with operation.phase("agent"):
+                reply = _reply(name, mine.invoke(message, thread, context or {}))
+        except HotplugError:
+            _measure(llm.usage, failed=True)
+            raise
+        except Exception as error:
+            # An agent is a part of the release: whatever it raises is told by its kind, and found in the log.
+            telemetry.exception("agent.crashed", error, agent=name)
+            _measure(llm.usage, failed=True)
+            raise UpstreamFailed(
+                f"The agent failed: {type(error).__name__}.", code="agent.failed"
+            ) from error
+        _measure(llm.usage, failed=False)
+        operation.note(tokens=llm.usage.input_tokens + llm.usage.output_tokens, isNew=is_new)
+    return Answered(thread, message, reply, is_new, llm.usage, history)
+
+
+def store(session: Unit, answered: Answered) -> None:
+    """Store what was said; nothing for an agent without a history."""
+    if answered.history is not None:
+        answered.history.store(session, Turn(answered.message, answered.reply))
+
+
+def _ready(services: Services, agent: Agent) -> tuple[AgentBase, AgentSpec]:
+    loaded = agent.loaded
+    if loaded.error is not None:
+        raise Unavailable(
+            "The agent could not be loaded.",
+            code="agent.load_failed",
+            extensions={"loadError": loaded.error.as_dict()},
+            retry_after=60,
+        )
+    if agent.state == DISABLED or loaded.agent is None or loaded.spec is None:
+        raise Conflict("The agent is disabled.", code="agent.disabled")
+    waiting = catalog.tables_not_ready(services, loaded)
+    if waiting:
+        raise Unavailable(
+            "Tables of the agent are not as it needs them; see GET /agents/tables.",
+            code="agent.tables_not_ready",
+            extensions={"tables": waiting},
+            retry_after=30,
+        )
+    return loaded.agent, loaded.spec
+
+
+def place_of(agent: Agent) -> Place | None:
+    """Return where an agent's messages are; None for one without a history."""
+    mode = agent.history_mode
+    if mode is None:
+        return None
+    moving_to = agent.decided.moving_to if agent.decided else None
+    return Place(agent.loaded.history_models, mode, moving_to)
+
+
+def _history(services: Services, caller: Caller, agent: Agent, thread_id: str) -> ThreadHistory | None:
+    place = place_of(agent)
+    if place is None:
+        return None
+    return ThreadHistory(services.database, caller.app_id, agent.name, thread_id, place)
+
+
+def _services(
+    services: Services,
+    caller: Caller,
+    agent: Agent,
+    spec: AgentSpec,
+    history: ThreadHistory | None,
+    llm: MeteredLlm,
+) -> AgentServices:
+    own = frozenset(table.name for table in agent.loaded.tables if table.mode == INDEPENDENT)
+    scope = Scope(app_id=caller.app_id, agent_name=agent.name, tables=own, role=caller.role)
+    return AgentServices(
+        caller=caller,
+        database=for_agent(services.database, scope),
+        llm=llm,
+        tools=ToolAccess(services.tools, caller, spec.tools),
+        plugins=PluginAccess(services.plugins, services.heartbeat, caller, spec.plugins),
+        history=history,
+    )
+
+
+def _reply(name: str, given: Any) -> Reply:
+    reply = Reply(given) if isinstance(given, str) else given
+    if not isinstance(reply, Reply) or not isinstance(reply.text, str):
+        raise UpstreamFailed(f"The agent {name} answered with no text.", code="agent.reply_invalid")
+    if len(reply.text) > MAX_REPLY_CHARACTERS:
+        raise UpstreamFailed(f"The agent {name} answered with too much text.", code="agent.reply_invalid")
+    return reply
+
+
+def _measure(usage: Usage, *, failed: bool) -> None:
+    telemetry.metric("agent.invocations", 1)
+    telemetry.metric("agent.failures", int(failed))
