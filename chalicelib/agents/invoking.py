@@ -13,11 +13,11 @@ from typing import Any
 from chalicelib.agents import catalog
 from chalicelib.agents.access import PluginAccess, ToolAccess
 from chalicelib.agents.base import AgentBase, AgentServices, Reply
-from chalicelib.agents.catalog import DISABLED, ENABLED, Agent
+from chalicelib.agents.catalog import DISABLED, Agent
 from chalicelib.agents.history.thread import Place, ThreadHistory, Turn
+from chalicelib.agents.models import INDEPENDENT
 from chalicelib.agents.scope.database import for_agent
 from chalicelib.agents.scope.scope import Scope
-from chalicelib.agents.models import INDEPENDENT
 from chalicelib.agents.services import Services
 from chalicelib.agents.spec import AgentSpec
 from chalicelib.core import telemetry
@@ -98,9 +98,7 @@ def invoke(
             # An agent is a part of the release: whatever it raises is told by its kind, and found in the log.
             telemetry.exception("agent.crashed", error, agent=name)
             _measure(llm.usage, failed=True)
-            raise UpstreamFailed(
-                f"The agent failed: {type(error).__name__}.", code="agent.failed"
-            ) from error
+            raise UpstreamFailed(f"The agent failed: {type(error).__name__}.", code="agent.failed") from error
         _measure(llm.usage, failed=False)
         operation.note(tokens=llm.usage.input_tokens + llm.usage.output_tokens, isNew=is_new)
     return Answered(thread, message, reply, is_new, llm.usage, history)

@@ -1,4 +1,4 @@
-"""What admins do with an agent: enable, disable, reload. A row and a bump of its cache version; files stay as they are."""
+"""What admins do with an agent: enable, disable, reload. A row and a bump; files stay as they are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def enable(session: Unit, caller: Caller, agent: Agent) -> dict[str, Any]:
     error = agent.loaded.error
     if error is not None:
         raise Conflict(
-            f"The agent could not be loaded: {error.detail}", code="agent.broken", extensions={"loadError": error.as_dict()}
+            f"The agent could not be loaded: {error.detail}",
+            code="agent.broken",
+            extensions={"loadError": error.as_dict()},
         )
     if agent.loaded.spec is None or not agent.loaded.spec.enabled:
         raise Conflict("Its agent.yaml says `enabled: false`.", code="agent.disabled_by_file")

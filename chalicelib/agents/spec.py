@@ -84,8 +84,6 @@ class LoadedAgent:
         Why there is no instance; None for one that is disabled.
     warnings
         What its author should mend, as texts.
-    generation
-        The `agent.generation` that the instance was made under; None for one made before the row was read.
     """
 
     name: str
@@ -96,4 +94,3 @@ class LoadedAgent:
     history_mode: str | None = None
     error: LoadError | None = None
     warnings: tuple[str, ...] = ()
-    generation: int | None = None
