@@ -16,10 +16,11 @@ _CJK = r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af]"
 _TERM = re.compile(rf"{_CJK}+|[^\W_]+")
 _ONE = re.compile(_CJK)
 # What almost every question has says nothing about which one it is.
-STOPWORDS = frozenset(
-    """a an and are as at be by can do does for from how i in is it my of on or should tell me that the there this to
-    use was what when where which who why will with you your 的 了 是 吗 么 什 怎 如 何 我 你""".split()
-)
+_COMMON = """
+a an and are as at be by can do does for from how i in is it my of on or should tell me that the there this to use was what
+when where which who why will with you your 的 了 是 吗 么 什 怎 如 何 我 你
+"""
+STOPWORDS = frozenset(_COMMON.split())
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Bm25:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)
         self._connection.execute(
-            "CREATE VIRTUAL TABLE passage USING fts5(words, tokenize = 'porter unicode61')"
+            "CREATE VIRTUAL TABLE passage USING fts5(head, body, tokenize = 'porter unicode61')"
         )
         self._connection.executemany(
-            "INSERT INTO passage (rowid, words) VALUES (?, ?)",
-            ((place, " ".join(_spaced(text))) for place, text in enumerate(texts, 1)),
+            "INSERT INTO passage (rowid, head, body) VALUES (?, ?, ?)",
+            ((place, *(" ".join(_spaced(text)) for text in pair)) for place, pair in enumerate(texts, 1)),
         )
 
     def search(self, question: str, limit: int = 5) -> list[Hit]:
