@@ -143,7 +143,10 @@ MOVE = resource(
         "verified": COUNT,
         "sourceDigest": OPTIONAL_TEXT,
         "targetDigest": OPTIONAL_TEXT,
-        "keepUntil": {**OPTIONAL_TIME, "description": "When the rows that were moved go from where they were."},
+        "keepUntil": {
+            **OPTIONAL_TIME,
+            "description": "When the rows that were moved go from where they were.",
+        },
         "error": OPTIONAL_TEXT,
         "createdAt": TIME,
         "updatedAt": TIME,

@@ -31,7 +31,7 @@ class CommonQa(AgentBase):
     def __init__(self) -> None:
         super().__init__("common_qa", "Answers questions about Hotplug.")
         self._base = json.loads(BASE.read_text("utf-8"))
-        self._index = Bm25((" ".join(one["questions"]), one["answer"]) for one in self._base)
+        self._index = Bm25((one["questions"], one["answer"]) for one in self._base)
         self._system = self.load_prompt("system.md")
         self._threshold = float(self.config["threshold"])
         self._passages = int(self.config["passages"])
