@@ -199,7 +199,7 @@ def _is_bounded(column: Any) -> bool:
 
 
 def _stored(column: Any) -> Any:
-    return type_coerce(column, String())
+    return type_coerce(column, String()).label(f"stored_{column.name}")
 
 
 def _row_digest(columns: Sequence[Any]) -> Any:
