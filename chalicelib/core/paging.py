@@ -14,11 +14,13 @@ import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from chalicelib.core.database import UtcDateTime
 from chalicelib.core.errors import BadRequest, Violation
 
 T = TypeVar("T")
@@ -116,15 +118,14 @@ def list_page(
     Parameters
     ----------
     order
-        Columns that an index sorts by, the last one unique. Their values must be JSON (ids, names), not
-        times.
+        Columns that an index sorts by, the last one unique: of texts, numbers, or `UtcDateTime`.
     any_of
         Conditions of which a row meets at least one, each with the name of an index that then sorts by `order`.
         Spelled as one OR they would make the server sort every row that meets one, for each page.
     """
     position = page.position(len(order))
     if position is not None:
-        query = query.where(_beyond(order, position, descending))
+        query = query.where(_beyond(order, _values(order, position), descending))
     ordering = [column.desc() if descending else column.asc() for column in order]
     if any_of:
         heads = [
@@ -139,8 +140,19 @@ def list_page(
     shown = rows[: page.limit]
     cursor = None
     if len(rows) > page.limit:
-        cursor = page.encode([getattr(shown[-1], column.key) for column in order])
+        cursor = page.encode([_as_json(getattr(shown[-1], column.key)) for column in order])
     return {"items": [render(row) for row in shown], "nextCursor": cursor}
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _values(order: Sequence[InstrumentedAttribute[Any]], position: Sequence[Any]) -> list[Any]:
+    return [
+        datetime.fromisoformat(value) if isinstance(column.type, UtcDateTime) else value
+        for column, value in zip(order, position, strict=True)
+    ]
 
 
 def _head(

@@ -19,6 +19,8 @@ class SharedConversationHistory(SharedTable, Base, TimestampMixin):
             "app_id", "agent_name", "thread_id", "created_at", "id",
         ),
         Index("ix_agentflow_shared_conversation_history_agent", "agent_name", "created_at"),
+        # A move walks one agent's rows in the order of their ids, past those of all the others.
+        Index("ix_agentflow_shared_conversation_history_move", "agent_name", "id"),
         MYSQL_TABLE,
     )  # fmt: skip
     thread_id: Mapped[str] = mapped_column(String(255))
