@@ -14,7 +14,7 @@ from chalice.app import Chalice, Rate
 
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
-    "tool_credentials", "mcp_servers", "mcp", "maintenance",
+    "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.
@@ -46,7 +46,7 @@ def register_dead_letter(event: Any) -> dict[str, Any]:
 def sweep(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
-    return schedules.run("sweep")
+    return schedules.run("sweep", "move_agents")
 
 
 @app.schedule(Rate(5, unit=Rate.MINUTES), name="lost_events")
@@ -68,7 +68,7 @@ def hourly(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
     return schedules.run(
-        "prune_log", "prune_instances", "prune_idempotency", "prune_leases", "prune_breakers"
+        "prune_log", "prune_instances", "prune_idempotency", "prune_leases", "prune_breakers", "purge_moved"
     )
 
 

@@ -13,12 +13,14 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chalicelib.agents.models import AgentRow, AgentTable
+from chalicelib.agents.loading.models import leads_with_app, table_of
+from chalicelib.agents.models import INDEPENDENT, SHARED, AgentRow, AgentTable
 from chalicelib.agents.services import Services
-from chalicelib.agents.spec import LoadedAgent
+from chalicelib.agents.spec import LoadedAgent, OwnedTable
 from chalicelib.agents.tables.check import READY, StoredTable, state_of
 from chalicelib.core.errors import NotFound
 from chalicelib.core.hotcache import Dependency, HotCache
+from chalicelib.core.housekeeping import count_rows
 from chalicelib.core.paging import Page
 from chalicelib.core.representation import timestamp
 
@@ -159,14 +161,25 @@ def summary(agent: Agent) -> dict[str, Any]:
 def detail(services: Services, agent: Agent, app_id: int) -> dict[str, Any]:
     """Return an agent's resource with its tables, and how many rows the app has in each (counted up to a bound)."""
     states = table_states(services, agent.loaded)
-    counts = services.count_rows(agent.loaded.tables, app_id, agent.name)
-    tables = [
-        {
-            "table": table.name,
-            "mode": table.mode,
-            "state": states[table.name],
-            "rows": counts.get(table.name),
-        }
-        for table in agent.loaded.tables
-    ]
+    with services.database.reads() as session:
+        tables = [
+            {
+                "table": table.name,
+                "mode": table.mode,
+                "state": states[table.name],
+                "rows": _count(session, table, app_id, agent.name) if states[table.name] == READY else None,
+            }
+            for table in agent.loaded.tables
+        ]
     return {**summary(agent), "tables": tables}
+
+
+def _count(session: Session, table: OwnedTable, app_id: int, agent_name: str) -> int | None:
+    """The app's rows, up to a bound; None where no index leads to them."""
+    columns = table_of(table.model).c
+    if table.mode == INDEPENDENT and not leads_with_app(table_of(table.model)):
+        return None
+    own = columns.app_id == app_id
+    if table.mode == SHARED:
+        own &= columns.agent_name == agent_name
+    return count_rows(session, columns.id, own)

@@ -14,7 +14,8 @@ from chalicelib.agents import catalog
 from chalicelib.agents.access import PluginAccess, ToolAccess
 from chalicelib.agents.base import AgentBase, AgentServices, Reply
 from chalicelib.agents.catalog import DISABLED, Agent
-from chalicelib.agents.history.thread import Place, ThreadHistory, Turn
+from chalicelib.agents.history.place import Place
+from chalicelib.agents.history.thread import ThreadHistory, Turn
 from chalicelib.agents.models import INDEPENDENT
 from chalicelib.agents.scope.database import for_agent
 from chalicelib.agents.scope.scope import Scope
@@ -32,21 +33,27 @@ MAX_REPLY_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True)
 class Answered:
-    """An agent's answer that is not stored yet."""
+    """An agent's answer that is not stored yet.
+
+    Parameters
+    ----------
+    begins
+        The caller named no thread.
+    """
 
     thread_id: str
     message: str
     reply: Reply
-    is_new: bool
+    begins: bool
     usage: Usage
     history: ThreadHistory | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, is_new: bool) -> dict[str, Any]:
         return {
             "threadId": self.thread_id,
             "message": self.reply.text,
             "metadata": None if self.reply.metadata is None else dict(self.reply.metadata),
-            "isNewConversation": self.is_new,
+            "isNewConversation": is_new,
             "usage": self.usage.as_dict(),
         }
 
@@ -84,7 +91,6 @@ def invoke(
     instance, spec = _ready(services, agent)
     thread = thread_id or new_ulid()
     history = _history(services, caller, agent, thread)
-    is_new = history is None or thread_id is None or not history.exists()
     llm = MeteredLlm(services.llm)
     mine = instance.bound(_services(services, caller, agent, spec, history, llm))
     with telemetry.operation("agent.invoke", agent=name, version=spec.version) as operation:
@@ -100,14 +106,21 @@ def invoke(
             _measure(llm.usage, failed=True)
             raise UpstreamFailed(f"The agent failed: {type(error).__name__}.", code="agent.failed") from error
         _measure(llm.usage, failed=False)
-        operation.note(tokens=llm.usage.input_tokens + llm.usage.output_tokens, isNew=is_new)
-    return Answered(thread, message, reply, is_new, llm.usage, history)
+        operation.note(tokens=llm.usage.input_tokens + llm.usage.output_tokens)
+    return Answered(thread, message, reply, thread_id is None, llm.usage, history)
 
 
-def store(session: Unit, answered: Answered) -> None:
-    """Store what was said; nothing for an agent without a history."""
-    if answered.history is not None:
-        answered.history.store(session, Turn(answered.message, answered.reply))
+def store(session: Unit, answered: Answered) -> dict[str, Any]:
+    """Store what was said and return the answer's resource; of an agent without a history nothing is kept.
+
+    Raises
+    ------
+    errors.HotplugError
+        Those of `ThreadHistory.store`.
+    """
+    if answered.history is None:
+        return answered.as_dict(answered.begins)
+    return answered.as_dict(answered.history.store(session, Turn(answered.message, answered.reply)))
 
 
 def _ready(services: Services, agent: Agent) -> tuple[AgentBase, AgentSpec]:

@@ -9,7 +9,7 @@ from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.instances import Heartbeat
-from chalicelib.core.llm import Llm
+from chalicelib.core.llm import Llm, NoLlm
 from chalicelib.plugins.services import Services as PluginServices
 from chalicelib.plugins.services import plugin_services
 from chalicelib.tools.services import Services as ToolServices
@@ -35,7 +35,7 @@ def agent_services() -> Services:
         process.database(),
         process.cache(),
         deployment_of_process(),
-        process.llm(),
+        NoLlm(),
         tool_services(),
         plugin_services(),
         process.heartbeat(),

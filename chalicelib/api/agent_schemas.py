@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.agents.models import MODES, MOVE_STATES
+from chalicelib.agents.moves.service import KEEP_DAYS, MOST_KEEP_DAYS
 from chalicelib.agents.names import THREAD_ID_PATTERN
 from chalicelib.api.parameters import resource
 
@@ -133,11 +134,9 @@ MOVE = resource(
     "AgentMove",
     {
         "moveId": TEXT,
-        "agentName": TEXT,
+        "agent": TEXT,
         "target": MODE,
         "state": {"enum": list(MOVE_STATES)},
-        "sourceTable": TEXT,
-        "targetTable": TEXT,
         "total": {**COUNT, "description": "Rows when it began."},
         "copied": COUNT,
         "verified": COUNT,
@@ -163,8 +162,8 @@ NEW_MOVE: dict[str, Any] = {
         "keepDays": {
             "type": "integer",
             "minimum": 0,
-            "maximum": MAX_DAYS,
-            "default": 7,
+            "maximum": MOST_KEEP_DAYS,
+            "default": KEEP_DAYS,
             "description": "How long the rows stay where they were.",
         },
     },

@@ -15,42 +15,49 @@ blueprint = Blueprint(__name__)
 
 
 @endpoint(
-    blueprint, "GET", "/agents/{agentName}/threads", role="caller", query=PAGE,
+    blueprint, "GET", "/agents/{agentName}/threads", role="caller", query=PAGE, errors=(503,),
     returns={200: page_of(THREAD)}, summary="The app's conversations with an agent, the highest id first",
 )  # fmt: skip
 def list_threads(request: Request) -> dict[str, Any]:
-    from chalicelib.agents import conversations
+    from chalicelib.agents.history import threads
 
-    history = conversations.of(request.caller, request.path["agentName"])
+    name, place = request.path["agentName"], _place(request)
     with request.reads() as session:
-        return history.list_threads(session, request.page())
+        return threads.list_threads(session, place, request.caller.app_id, name, request.page())
 
 
 @endpoint(
-    blueprint, "GET", "/agents/{agentName}/threads/{threadId}/messages", role="caller", query=PAGE,
+    blueprint, "GET", "/agents/{agentName}/threads/{threadId}/messages", role="caller", query=PAGE, errors=(503,),
     returns={200: page_of(MESSAGE)}, summary="What was said in a conversation, newest first",
 )  # fmt: skip
 def list_messages(request: Request) -> dict[str, Any]:
-    from chalicelib.agents import conversations
+    from chalicelib.agents.history import threads
 
-    history = conversations.of(request.caller, request.path["agentName"])
+    name, place, app_id = request.path["agentName"], _place(request), request.caller.app_id
     with request.reads() as session:
-        return history.list_messages(session, request.path["threadId"], request.page())
+        return threads.list_messages(session, place, app_id, name, request.path["threadId"], request.page())
 
 
 @endpoint(
-    blueprint, "DELETE", "/agents/{agentName}/threads/{threadId}", role="caller", errors=(409,),
+    blueprint, "DELETE", "/agents/{agentName}/threads/{threadId}", role="caller", errors=(503,),
     returns={204: None}, summary="Delete a conversation",
 )  # fmt: skip
 def delete_thread(request: Request) -> Answer:
-    from chalicelib.agents import conversations
+    from chalicelib.agents.history import threads
 
-    history = conversations.of(request.caller, request.path["agentName"])
-    thread_id = request.path["threadId"]
-    history.delete_most(request.database, thread_id)
+    name, place, thread_id = request.path["agentName"], _place(request), request.path["threadId"]
+    threads.shorten_thread(request.database, place, request.caller.app_id, name, thread_id)
 
     def work(session: Any) -> Answer:
-        history.delete(session, request.caller, thread_id)
+        threads.delete_thread(session, request.caller, place, name, thread_id)
         return Answer(status=204)
 
     return request.write(work)
+
+
+def _place(request: Request) -> Any:
+    """Where the agent's messages are; None for one that keeps none."""
+    from chalicelib.agents import catalog, invoking
+    from chalicelib.agents.services import agent_services
+
+    return invoking.place_of(catalog.find(agent_services(), request.path["agentName"]))

@@ -93,9 +93,4 @@ def invoke_agent(request: Request) -> Answer:
         thread_id=body.get("threadId"),
         context=body.get("context"),
     )
-
-    def work(session: Any) -> dict[str, Any]:
-        invoking.store(session, answered)
-        return answered.as_dict()
-
-    return request.write(work)
+    return request.write(lambda session: invoking.store(session, answered))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from chalicelib.core.errors import Conflict
+
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_TIMEOUT_S = 20.0
 
@@ -93,7 +95,7 @@ class Llm(Protocol):
         """Whether there is a model to ask."""
         ...
 
-    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions = ...) -> Completion:
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions | None = None) -> Completion:
         """Ask the model. Not inside a unit of work.
 
         Raises
@@ -105,3 +107,32 @@ class Llm(Protocol):
             nothing of the prompt in it.
         """
         ...
+
+
+class NoLlm:
+    """There is no model: agents that can do without one ask `configured` first."""
+
+    configured = False
+
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions | None = None) -> Completion:
+        """Refuse; see `Llm.chat`."""
+        raise Conflict("No language model is configured.", code="llm.not_configured")
+
+
+class MeteredLlm:
+    """A model, and what the calls of one invocation cost together."""
+
+    def __init__(self, inner: Llm) -> None:
+        self._inner = inner
+        self.usage = Usage()
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a model to ask."""
+        return self._inner.configured
+
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions | None = None) -> Completion:
+        """Ask the model; see `Llm.chat`."""
+        completion = self._inner.chat(messages, options or ChatOptions())
+        self.usage += completion.usage
+        return completion

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.agents.maintenance import agent_jobs
 from chalicelib.core import process, telemetry
 from chalicelib.core.errors import HotplugError
 from chalicelib.core.housekeeping import housekeeping_jobs
@@ -24,6 +25,7 @@ def jobs() -> dict[str, Job]:
     all_jobs = (
         *plugin_jobs(plugin_context(plugin_services())),
         *tool_jobs(database),
+        *agent_jobs(database),
         *housekeeping_jobs(database),
     )
     return {job.name: job for job in all_jobs}

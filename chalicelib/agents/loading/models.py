@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Table, UniqueConstraint
 
 from chalicelib.agents.columns import fill_by_scope
+from chalicelib.agents.history.place import missing_columns, thread_index
 from chalicelib.agents.models import INDEPENDENT, SHARED
 from chalicelib.agents.names import (
     MAX_TABLE_NAME,
@@ -20,8 +21,6 @@ from chalicelib.agents.names import (
 from chalicelib.agents.scope.scope import AGENT_COLUMN, APP_COLUMN
 from chalicelib.agents.spec import LoadError, OwnedTable
 from chalicelib.core.database import Base
-
-HISTORY_COLUMNS = ("id", APP_COLUMN, "thread_id", "role", "content", "created_at")
 
 
 def exported(module: ModuleType) -> list[type[Base]]:
@@ -149,15 +148,14 @@ def history_models(
 
 def _no_history(model: type[Base], mode: str) -> str | None:
     table = table_of(model)
-    missing = [name for name in HISTORY_COLUMNS if name not in table.columns]
-    if missing:
+    if missing := missing_columns(model):
         return f"has no {', '.join(missing)}"
     if not isinstance(table.columns["id"].type, BigInteger) or list(table.primary_key.columns) != [
         table.columns["id"]
     ]:
         return "needs a BigInteger `id` as its primary key"
-    lead = [APP_COLUMN, *([AGENT_COLUMN] if mode == SHARED else []), "thread_id", "created_at", "id"]
-    if not any([column.name for column in index.columns][: len(lead)] == lead for index in table.indexes):
+    if thread_index(model) is None:
+        lead = [APP_COLUMN, *([AGENT_COLUMN] if mode == SHARED else []), "thread_id", "created_at", "id"]
         return f"needs an index on ({', '.join(lead)})"
     return None
 
