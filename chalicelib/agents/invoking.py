@@ -91,7 +91,7 @@ def invoke(
     instance, spec = _ready(services, agent)
     thread = thread_id or new_ulid()
     history = _history(services, caller, agent, thread)
-    llm = MeteredLlm(services.llm)
+    llm = MeteredLlm(services.llm_of(caller.app_id))
     mine = instance.bound(_services(services, caller, agent, spec, history, llm))
     with telemetry.operation("agent.invoke", agent=name, version=spec.version) as operation:
         try:

@@ -1,15 +1,23 @@
-"""One client for language models: Bedrock Converse, or any endpoint that speaks OpenAI's chat completions."""
+"""One client for language models: Bedrock Converse, or any endpoint that speaks OpenAI's chat completions.
+
+What is here knows neither: the messages, the answer, what it cost, and what is asked of a client.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chalicelib.core.errors import Conflict
+from chalicelib.core import guards, telemetry
+from chalicelib.core.errors import Conflict, HotplugError, Invalid, Violation
 
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_TIMEOUT_S = 20.0
+MAX_CHARACTERS = 1_000_000
+"""Of all messages of a prompt together."""
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+ROLES = (SYSTEM, USER, ASSISTANT)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class ChatOptions:
         The endpoint's name of a model; None for the configured one.
     json_schema
         The answer must be one JSON value of this schema, where the endpoint can promise that; `{}` asks for any JSON
-        object.
+        object. Whoever asks checks the answer all the same.
     timeout_s
         Seconds for the call with all its retries.
     """
@@ -84,7 +92,6 @@ class ChatOptions:
     top_k: int | None = None
     json_schema: Mapping[str, Any] | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Llm(Protocol):
@@ -102,9 +109,11 @@ class Llm(Protocol):
         ------
         errors.Conflict
             `llm.not_configured`.
+        errors.Invalid
+            `llm.invalid_prompt`; nothing was sent.
         errors.HotplugError
-            `llm.failed` (502), `llm.timeout` (504), `llm.unavailable` (503, Retry-After), `llm.refused` (502): with
-            nothing of the prompt in it.
+            `llm.failed`, `llm.refused`, `llm.invalid_answer` (502), `llm.timeout` (504), `llm.unavailable` (503 with
+            Retry-After), and those of the outbound client; none holds anything of the prompt.
         """
         ...
 
@@ -120,7 +129,7 @@ class NoLlm:
 
 
 class MeteredLlm:
-    """A model, and what the calls of one invocation cost together."""
+    """A model, and what the calls of one invocation cost together; also tells operators of each call."""
 
     def __init__(self, inner: Llm) -> None:
         self._inner = inner
@@ -133,6 +142,42 @@ class MeteredLlm:
 
     def chat(self, messages: Sequence[ChatMessage], options: ChatOptions | None = None) -> Completion:
         """Ask the model; see `Llm.chat`."""
-        completion = self._inner.chat(messages, options or ChatOptions())
-        self.usage += completion.usage
+        guards.forbid_in_unit("a language model")
+        asked = options or ChatOptions()
+        check_prompt(messages)
+        telemetry.metric("llm.calls", 1)
+        with telemetry.operation("llm.chat", messages=len(messages)) as operation:
+            try:
+                with operation.phase("model"):
+                    completion = self._inner.chat(messages, asked)
+            except HotplugError:
+                telemetry.metric("llm.failures", 1)
+                raise
+            used = completion.usage
+            operation.note(model=completion.model, tokensIn=used.input_tokens, tokensOut=used.output_tokens)
+        telemetry.metric("llm.tokens_in", used.input_tokens)
+        telemetry.metric("llm.tokens_out", used.output_tokens)
+        self.usage += used
         return completion
+
+
+def check_prompt(messages: Sequence[ChatMessage]) -> None:
+    """Refuse what no model is asked.
+
+    Raises
+    ------
+    errors.Invalid
+        `llm.invalid_prompt`: no message, an unknown role, or more than `MAX_CHARACTERS`.
+    """
+    found = []
+    if not messages:
+        found.append(Violation("", "prompt.empty", "has no message"))
+    found += [
+        Violation(f"/{place}/role", "prompt.role", f"is none of {', '.join(ROLES)}")
+        for place, message in enumerate(messages)
+        if message.role not in ROLES
+    ]
+    if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
+        found.append(Violation("", "prompt.too_large", f"has more than {MAX_CHARACTERS} characters"))
+    if found:
+        raise Invalid("The prompt does not hold.", code="llm.invalid_prompt", errors=found)
