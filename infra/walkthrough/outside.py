@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from examples.agents.cmdb import Cmdb
 from examples.tools.handbook import Handbook
 from examples.tools.helpdesk import Helpdesk
 
@@ -40,16 +41,18 @@ class Webhook:
 
 
 class Outside:
-    """A webhook, the API of examples/tools/helpdesk.yaml and the MCP server of examples/tools/handbook.py."""
+    """A webhook, the APIs of examples/tools/helpdesk.yaml and examples/agents/cmdb.yaml, and the MCP server of
+    examples/tools/handbook.py."""
 
     def __init__(self) -> None:
         self.webhook = Webhook()
         self.helpdesk = Helpdesk()
         self.handbook = Handbook()
+        self.cmdb = Cmdb()
 
     def endpoints(self, more: str = "") -> str:
         """Return the setting HOTPLUG_PRIVATE_ENDPOINTS that lets the stack call them, and `more` of its form."""
-        own = (self.webhook.host, self.helpdesk.host, self.handbook.host)
+        own = (self.webhook.host, self.helpdesk.host, self.handbook.host, self.cmdb.host)
         return ",".join((*own, *filter(None, [more])))
 
     def close(self) -> None:
@@ -57,3 +60,4 @@ class Outside:
         self.webhook.close()
         self.helpdesk.close()
         self.handbook.close()
+        self.cmdb.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from infra.local.stack import LocalStack
+from infra.walkthrough.agents import AgentSteps
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.plugins import PluginSteps
 from infra.walkthrough.steps import Plan, Step, walk
@@ -20,10 +21,12 @@ class Walkthrough:
         self.tenant = Tenant(stack)
         plugins = PluginSteps(stack, self.tenant, outside.webhook, packages)
         tools = ToolSteps(self.tenant, outside.helpdesk, outside.handbook)
+        agents = AgentSteps(self.tenant, outside.cmdb)
         self.plan: Plan = (
             ("create an app with a publisher's credential", self.tenant.create),
             *plugins.plan(),
             *tools.plan(),
+            *agents.plan(),
             *plugins.end(),
         )
 

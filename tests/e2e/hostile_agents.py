@@ -70,7 +70,12 @@ def _messages() -> Iterator[Hostile]:
     }.items():
         yield _sent(name, {422}, target, body)
     yield _sent("half a character", {400, 422}, target, b'{"message": "\\ud800"}')
-    yield _sent("half a character in the context", {400, 422}, target, b'{"message": "a", "context": {"a": "\\udfff"}}')
+    yield _sent(
+        "half a character in the context",
+        {400, 422},
+        target,
+        b'{"message": "a", "context": {"a": "\\udfff"}}',
+    )
     yield _sent("not a number", {400}, target, b'{"message": "a", "context": {"a": NaN}}')
     yield _sent("deep", {400}, target, b'{"message": "a", "context": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001)
     yield _sent("two megabytes", {413}, target, {"message": "a", "context": {"a": "x" * 2_000_000}})

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,14 +36,15 @@ from infra.walkthrough.outside import Outside
 from infra.walkthrough.walk import Walkthrough
 
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in (
-    "getting-started", "plugin-authors", "tools", "api", "operations", "concepts",
+    "getting-started", "plugin-authors", "tools", "agents", "api", "operations", "concepts",
 )))  # fmt: skip
 SHOWN = frozenset({"text", "mermaid"})
 COMMAND_S = 90
 # The port that the documents use for a server of the reader's own.
 HOOK_PORT = "9099"
 # What a clone consists of, as far as the documents use it.
-CLONED = ("app.py", "chalicelib", "examples", "infra", "migrations", "Makefile", "requirements.txt")
+ADDED_TO = "chalicelib"
+CLONED = ("app.py", "examples", "infra", "migrations", "Makefile", "requirements.txt")
 _FENCE = re.compile(r"^```(?P<info>\S.*)?$")
 
 
@@ -173,6 +175,7 @@ class Reader:
             "HOTPLUG_S3": self.stack.s3_endpoint,
             "HELPDESK_URL": self.outside.helpdesk.url,
             "HANDBOOK_URL": self.outside.handbook.url,
+            "CMDB_URL": self.outside.cmdb.url,
         }
 
 
@@ -181,6 +184,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("clone")
     for name in CLONED:
         (folder / name).symlink_to(ROOT / name)
+    # The reader adds an agent: to a copy of his own.
+    shutil.copytree(ROOT / ADDED_TO, folder / ADDED_TO, ignore=shutil.ignore_patterns("__pycache__"))
     python = folder / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     # Not a link: an interpreter finds its packages by the path it was started under.
@@ -298,7 +303,7 @@ def called(command: str) -> tuple[str, str] | None:
 
 
 def test_the_pages_show_every_endpoint() -> None:
-    pages = ("docs/api.md", "docs/tools.md")
+    pages = ("docs/api.md", "docs/tools.md", "docs/agents.md")
     blocks = [block for page in pages for block in read_blocks(page) if block.language == "console"]
     calls = [call for block in blocks for command in read_commands(block) if (call := called(command.text))]
     for row in rows("docs/api.md", "## Every endpoint")[1:]:
