@@ -39,11 +39,16 @@ class Cmdb:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if self.path == "/openapi.yaml":
+                    self._send(200, "application/yaml", document(cmdb.url).encode())
+                    return
                 cmdb.asked += 1
                 status, value = _answer(self.path)
-                body = json.dumps(value).encode()
+                self._send(status, "application/json", json.dumps(value).encode())
+
+            def _send(self, status: int, media_type: str, body: bytes) -> None:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", media_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

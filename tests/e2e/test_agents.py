@@ -1,4 +1,4 @@
-"""Agents over HTTP on several warm processes: decisions reach them all, turns are stored once, conversations stay apart."""
+"""Agents over HTTP on several warm processes: decisions reach them all, turns are stored once, threads stay apart."""
 
 from __future__ import annotations
 

@@ -151,6 +151,9 @@ class AgentLoader:
         instance = _instance(spec, import_module(f"{spec.module}.agent"))
         models = self._models(spec)
         check_mappers()
+        if instance.history_model is self._shared.history and self._shared.history not in models:
+            # It is there for every agent; only what an agent adds must be exported.
+            models.append(self._shared.history)
         tables = self._tables(spec, models)
         histories, mode = discovery.history_models(tables, instance.history_model, self._shared.history)
         own = {table.name: table.model for table in tables}
