@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from chalicelib.core.errors import NotFound, Unavailable
+from chalicelib.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from chalicelib.core.caller import Caller
     from chalicelib.core.database import Base, Unit
     from chalicelib.core.llm import Llm
-
-MAX_PROMPT_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -156,13 +154,11 @@ class AgentBase:
     # The model that `self.history` keeps its messages in; None for an agent without a history.
     history_model: ClassVar[type[Base] | None] = None
 
-    # Set by the loader before `__init__`, which may read the config and the prompts.
-    _spec: AgentSpec | None = None
-    _services: AgentServices | None = None
-
     def __init__(self, name: str, description: str) -> None:
         self.name = name
         self.description = description
+        self._spec: AgentSpec | None = None
+        self._services: AgentServices | None = None
 
     def invoke(self, message: str, thread_id: str, context: Mapping[str, Any]) -> Reply | str:
         """Answer a message.
@@ -180,30 +176,6 @@ class AgentBase:
     def config(self) -> Mapping[str, Any]:
         """`config` of agent.yaml, its `${VAR}`s resolved."""
         return {} if self._spec is None else self._spec.config
-
-    def load_prompt(self, file: str) -> str:
-        """Return a text of the agent's folder `prompts`.
-
-        Parameters
-        ----------
-        file
-            Its path below `prompts`; a link is followed only to what is below it, too.
-
-        Raises
-        ------
-        errors.NotFound
-            `agent.prompt`: it leads elsewhere, is not there, is no UTF-8, or has more than 256 KiB.
-        """
-        if self._spec is None:
-            raise NotFound("The agent was not loaded from a folder.", code="agent.prompt")
-        prompts = (self._spec.folder / "prompts").resolve()
-        path = (prompts / file).resolve()
-        if not path.is_relative_to(prompts) or not path.is_file() or path.stat().st_size > MAX_PROMPT_BYTES:
-            raise NotFound(f"The agent {self.name} has no such prompt.", code="agent.prompt")
-        try:
-            return path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise NotFound(f"A prompt of {self.name} is no UTF-8.", code="agent.prompt") from error
 
     @property
     def database(self) -> ScopedDatabase:

@@ -84,6 +84,8 @@ class LoadedAgent:
         Why there is no instance; None for one that is disabled.
     warnings
         What its author should mend, as texts.
+    generation
+        The `agent.generation` that the instance was made under; None for one made before the row was read.
     """
 
     name: str
@@ -94,3 +96,4 @@ class LoadedAgent:
     history_mode: str | None = None
     error: LoadError | None = None
     warnings: tuple[str, ...] = ()
+    generation: int | None = None

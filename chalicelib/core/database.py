@@ -8,7 +8,6 @@ and then write lose updates silently.
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 import threading
@@ -237,8 +236,7 @@ class DatabaseService:
         self.engine: Engine = create_engine(self._url, isolation_level="AUTOCOMMIT", **options)
         tune(self.engine)
         self.load = QueryLoad(self.engine)
-        self._units: Engine = self.engine.execution_options(hotplug_unit=True)
-        self._unit_class, self._reads_class = Unit, Reads
+        self._units = self.engine.execution_options(hotplug_unit=True)
         if self.is_sqlite:
             event.listen(self._units, "begin", _begin_immediate)
         self._entered = threading.local()
@@ -263,7 +261,7 @@ class DatabaseService:
             guards.unit(),
             _translated(),
             self._open_unit() as connection,
-            self._unit_class(connection, expire_on_commit=False) as session,
+            Unit(connection, expire_on_commit=False) as session,
         ):
             yield session
             try:
@@ -344,7 +342,7 @@ class DatabaseService:
         with (
             self._holding("a read session"),
             _translated(),
-            self._reads_class(self.engine, autoflush=False, expire_on_commit=False) as session,
+            Reads(self.engine, autoflush=False, expire_on_commit=False) as session,
         ):
             yield session
 
@@ -365,23 +363,6 @@ class DatabaseService:
             yield
         finally:
             self._held.by = None
-
-    def narrowed(
-        self, narrow: Callable[[Engine], Engine], unit: type[Unit], reads: type[Reads]
-    ) -> DatabaseService:
-        """Return this service over other views of its engines: the same connections, and still one at a time.
-
-        Parameters
-        ----------
-        narrow
-            Returns a view of an engine, over the same pool.
-        unit, reads
-            The classes of its sessions.
-        """
-        mine = copy.copy(self)
-        mine.engine, mine._units = narrow(self.engine), narrow(self._units)
-        mine._unit_class, mine._reads_class = unit, reads
-        return mine
 
     # -- schema ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 VERSION = "0.1.0"
 ONE_MIB = 1024 * 1024
@@ -16,7 +15,6 @@ ONE_MIB = 1024 * 1024
 # An API call ends after 29 s at the gateway: a load must leave time for the answer.
 LOAD_TIMEOUT_CEILING_S = 25
 _ORIGIN = r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
-LLM_PROVIDERS = ("openai", "bedrock")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -53,12 +51,6 @@ class Settings:
     orphan_age_s: int
     signature_policy: str
     enable_market: bool
-    # Which language model agents ask: `openai`, `bedrock` or none.
-    llm_provider: str | None
-    llm_url: str | None
-    llm_model: str | None
-    # Names the secret of the calling app that is the endpoint's key: the environment holds none.
-    llm_secret: str | None
     # Web origins whose pages may speak MCP to this deployment.
     allowed_origins: frozenset[str]
     log_level: str
@@ -116,28 +108,12 @@ class Settings:
             orphan_age_s=whole("HOTPLUG_ORPHAN_AGE", 600, 0, 86_400),
             signature_policy=policy,
             enable_market=False,
-            **_llm(env, problems),
             allowed_origins=_origins(env.get("HOTPLUG_ALLOWED_ORIGINS") or "", problems),
             log_level=log_level,
         )
         if problems:
             raise ValueError("; ".join(problems))
         return settings
-
-
-def _llm(env: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    provider, url = env.get("HOTPLUG_LLM_PROVIDER") or None, env.get("HOTPLUG_LLM_URL") or None
-    model = env.get("HOTPLUG_LLM_MODEL") or None
-    if provider not in (None, *LLM_PROVIDERS):
-        problems.append(f"HOTPLUG_LLM_PROVIDER must be one of {', '.join(LLM_PROVIDERS)}")
-    elif provider is not None and model is None:
-        problems.append("HOTPLUG_LLM_PROVIDER needs HOTPLUG_LLM_MODEL")
-    if provider == "openai" and not (url or "").startswith(("https://", "http://")):
-        problems.append(
-            "HOTPLUG_LLM_PROVIDER=openai needs HOTPLUG_LLM_URL, which begins with https:// or http://"
-        )
-    secret = env.get("HOTPLUG_LLM_SECRET") or None
-    return {"llm_provider": provider, "llm_url": url, "llm_model": model, "llm_secret": secret}
 
 
 def _origins(text: str, problems: list[str]) -> frozenset[str]:

@@ -91,7 +91,7 @@ def create_missing(database: DatabaseService, models: list[type[Base]] | None = 
         existing = set(inspect(connection).get_table_names())
         for table in tables:
             if table.name not in existing:
-                create_table(connection, table)
+                _create(connection, table)
         mapped = {mapper.local_table: mapper.class_ for mapper in Base.registry.mappers}
         wrong = [
             f"{table.name}: {result.type} {result.name}"
@@ -149,11 +149,7 @@ def _exists(database: DatabaseService) -> bool:
         raise
 
 
-def create_table(connection: Connection, table: Table) -> None:
-    """Create a table with its indexes: on MySQL by one statement, which either happened or did not.
-
-    A table of that name that another process has made meanwhile is left as it is.
-    """
+def _create(connection: Connection, table: Table) -> None:
     statement = str(CreateTable(table).compile(dialect=connection.dialect))
     indexes = [str(CreateIndex(index).compile(dialect=connection.dialect)) for index in _ordered(table)]
     if connection.dialect.name == "sqlite":

@@ -110,16 +110,7 @@ def upgrade(database: DatabaseService, *, lock_within_s: float = LOCK_WITHIN_S) 
         with Session(connection) as session:
             _seed(session)
             session.commit()
-        _migrate_agents(connection)
     return revision
-
-
-def _migrate_agents(connection: Connection) -> None:
-    from chalicelib.agents.loading.process import deployment_of_process
-    from chalicelib.agents.tables.migration import migrate_tables
-
-    agents = deployment_of_process()
-    migrate_tables(connection, agents.tables(), agents.registry)
 
 
 def run_revisions(connection: Connection) -> str:
