@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,6 @@ from chalicelib.core.audit import AuditLog
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import BadRequest, NotFound, Unavailable
 from chalicelib.core.paging import Page
-from tests.conftest import create_schema
 from tests.history_rows import (
     AGENT,
     APP,
@@ -26,7 +26,7 @@ from tests.history_rows import (
     OTHER_APP,
     START,
     STRANGER,
-    make_tables,
+    history_database,
     page,
     place,
     put_many,
@@ -42,9 +42,9 @@ MODES = pytest.mark.parametrize("mode", [SHARED, INDEPENDENT])
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[DatabaseService]:
-    make_tables(database)
-    yield database
+def world(database_url: str) -> Iterator[DatabaseService]:
+    with closing(history_database(database_url)) as database:
+        yield database
 
 
 def list_threads(database: DatabaseService, mode: str = SHARED, **options: Any) -> dict[str, Any]:
@@ -195,8 +195,7 @@ def large() -> Iterator[DatabaseService]:
     from tests import databases
 
     with databases.new_database() as url:
-        service = create_schema(url)
-        make_tables(service)
+        service = history_database(url)
         for mode in (SHARED, INDEPENDENT):
             put_many(service, mode, LONG)
             put_messages(service, mode, 300, thread="T0", first_id=LONG + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,6 @@ from sqlalchemy import select, update
 from chalicelib.agents.history import threads
 from chalicelib.agents.history.place import Place
 from chalicelib.agents.models import INDEPENDENT, SHARED, AgentMove, AgentRow
-from chalicelib.agents.moves import job as job_module
 from chalicelib.agents.moves import service, tables
 from chalicelib.agents.moves.job import move_jobs
 from chalicelib.core.audit import AuditLog
@@ -29,7 +29,7 @@ from tests.history_rows import (
     MODELS,
     OTHER_APP,
     STRANGER,
-    make_tables,
+    history_database,
     page,
     place,
     put_messages,
@@ -87,9 +87,9 @@ class World:
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[World]:
-    make_tables(database)
-    yield World(database)
+def world(database_url: str) -> Iterator[World]:
+    with closing(history_database(database_url)) as database:
+        yield World(database)
 
 
 def put_both(world: World, mode: str, count: int) -> None:
@@ -477,7 +477,6 @@ def test_a_source_that_is_live_again_is_never_purged(world: World) -> None:
 
 def test_what_a_cancelled_move_has_copied_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "BATCH", 100)
-    monkeypatch.setattr(job_module, "BATCH", 100)
     put_messages(world.database, SHARED, 500)
     move_id = world.begin(INDEPENDENT)
     jobs = move_jobs(world.database, lambda _: place(), lambda: world.now)

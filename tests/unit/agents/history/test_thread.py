@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.history_rows import (
     OTHER_APP,
     START,
     STRANGER,
-    make_tables,
+    history_database,
     place,
     put_messages,
     rows,
@@ -36,9 +37,9 @@ TURN = Turn("hello", Reply("hi", {"model": "none"}))
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[DatabaseService]:
-    make_tables(database)
-    yield database
+def world(database_url: str) -> Iterator[DatabaseService]:
+    with closing(history_database(database_url)) as database:
+        yield database
 
 
 def history(database: DatabaseService, known: Place | None = None, **changes: Any) -> ThreadHistory:
