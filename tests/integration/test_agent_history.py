@@ -82,7 +82,7 @@ def on(at: int) -> str:
 
 
 @MODES
-@pytest.mark.parametrize("limit", [1, 3, 7, 30])
+@pytest.mark.parametrize("limit", [3, 30])
 def test_threads_come_by_descending_id_each_once(world: DatabaseService, mode: str, limit: int) -> None:
     """Short and long ones, so that blocks of the index end within a thread, at its end, and at its beginning."""
     sizes = [1, 100, 1, 31, 32, 33, 2, 64, 1, 5]
@@ -247,18 +247,21 @@ def test_listing_threads_does_not_read_their_messages(
     large: DatabaseService, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explain, "NAMES", {model.__tablename__ for model in MODELS.values()})
-    costs, cursor, seen = [], None, []
+    costs, trips, cursor, seen = [], [], None, []
     while True:
         recorder = Recorder()
         with recorder.watching(large.engine):
             found = list_threads(large, mode, limit=10, cursor=cursor)
         assert [str(one) for one in explain.faults(large.engine, recorder.sent)] == []
         costs.append(_cost(large, recorder))
+        trips.append(len(recorder.sent))
         seen += [one["threadId"] for one in found["items"]]
         cursor = found["nextCursor"]
         if cursor is None:
             break
     assert seen == ["T2", "T1", "T0", *(f"S{number:02}" for number in reversed(range(40)))]
+    # Of short threads several come at once: eleven of eight messages in three blocks, and their beginnings.
+    assert trips[3] == 4
     # Eleven blocks of 32 entries, and one seek for each thread's beginning.
     assert max(costs) <= 11 * (threads.BLOCK + 1) + 2 * 10 + 30, costs
 
@@ -280,7 +283,7 @@ def test_the_newest_messages_are_read_by_the_index(
 # -- deleting --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 500, 501, 1200])
+@pytest.mark.parametrize("size", [500, 501])
 def test_a_deleted_thread_is_gone_and_the_others_are_not(world: DatabaseService, size: int) -> None:
     put_messages(world, SHARED, size)
     put_messages(world, SHARED, 2, thread="T2", first_id=5001)

@@ -63,6 +63,9 @@ def test_a_turn_is_stored_whole_and_in_its_order(world: DatabaseService, mode: s
     assert world.run(lambda session: mine.store(session, TURN)) is True
     found = history(world, place(mode)).recent()
     assert texts(found) == [("user", "hello"), ("tool", "42"), ("system", "noted"), ("assistant", "hi")]
+    times = [one.created_at for one in found]
+    # Told by their times alone: ids of another process may sort among these.
+    assert times == sorted(set(times))
     assert [one.metadata for one in found] == [None, {"tool": "t"}, None, {"model": "none"}]
     assert world.run(lambda session: history(world, place(mode)).store(session, TURN)) is False
 
