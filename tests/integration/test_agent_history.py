@@ -202,7 +202,7 @@ def large() -> Iterator[DatabaseService]:
             put_messages(service, mode, 300, thread="T2", first_id=LONG + 3001)
             put_messages(service, mode, 300, app_id=OTHER_APP, first_id=LONG + 6001)
             for number in range(40):
-                put_messages(service, mode, 50, thread=f"S{number:02}", first_id=LONG + 9001 + 50 * number)
+                put_messages(service, mode, 8, thread=f"S{number:02}", first_id=LONG + 9001 + 50 * number)
         put_messages(service, SHARED, 300, agent=STRANGER, first_id=LONG + 20001)
         with service.connection() as connection:
             for model in MODELS.values():
