@@ -13,8 +13,11 @@ from chalicelib.agents.base import Reply
 from chalicelib.agents.columns import OwnTable
 from chalicelib.agents.history.place import Place
 from chalicelib.agents.history.thread import ThreadHistory, Turn
-from chalicelib.agents.models import INDEPENDENT, SHARED, AgentRow
+from chalicelib.agents.models import INDEPENDENT, SHARED, AgentMove, AgentRow
 from chalicelib.agents.shared.models import SharedConversationHistory
+from chalicelib.core import cache_log
+from chalicelib.core.audit import AuditLog
+from chalicelib.core.cache_log import CacheChange, CacheVersion
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import (
     MEDIUM_TEXT,
@@ -24,6 +27,8 @@ from chalicelib.core.database import (
     JsonDocument,
     TimestampMixin,
 )
+from chalicelib.core.jobs import JobRun
+from chalicelib.core.leases import LeaseRow
 from chalicelib.core.paging import Page
 
 AGENT, STRANGER = "notes", "other"
@@ -55,11 +60,16 @@ def place(mode: str = SHARED, moving_to: str | None = None) -> Place:
     return Place(MODELS, mode, moving_to)
 
 
-def make_tables(database: DatabaseService) -> None:
-    """Create both history tables, and the agents' rows."""
-    database.create_db_and_tables(list(MODELS.values()))
+def history_database(url: str) -> DatabaseService:
+    """Return a service on a database with the tables that a history needs and no others, and two agents' rows."""
+    database = DatabaseService(url)
+    database.create_db_and_tables(
+        [AgentRow, AgentMove, AuditLog, CacheChange, CacheVersion, JobRun, LeaseRow, *MODELS.values()]
+    )
+    database.run(cache_log.seed)
     rows = [AgentRow(name=name, version="1.0.0") for name in (AGENT, STRANGER)]
     database.run(lambda session: session.add_all(rows))
+    return database
 
 
 def put_messages(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,6 @@ from chalicelib.core.audit import AuditLog
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import BadRequest, NotFound, Unavailable
 from chalicelib.core.paging import Page
-from tests.conftest import create_schema
 from tests.history_rows import (
     AGENT,
     APP,
@@ -26,7 +26,7 @@ from tests.history_rows import (
     OTHER_APP,
     START,
     STRANGER,
-    make_tables,
+    history_database,
     page,
     place,
     put_many,
@@ -42,9 +42,9 @@ MODES = pytest.mark.parametrize("mode", [SHARED, INDEPENDENT])
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[DatabaseService]:
-    make_tables(database)
-    yield database
+def world(database_url: str) -> Iterator[DatabaseService]:
+    with closing(history_database(database_url)) as database:
+        yield database
 
 
 def list_threads(database: DatabaseService, mode: str = SHARED, **options: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def on(at: int) -> str:
 
 
 @MODES
-@pytest.mark.parametrize("limit", [1, 3, 7, 30])
+@pytest.mark.parametrize("limit", [3, 30])
 def test_threads_come_by_descending_id_each_once(world: DatabaseService, mode: str, limit: int) -> None:
     """Short and long ones, so that blocks of the index end within a thread, at its end, and at its beginning."""
     sizes = [1, 100, 1, 31, 32, 33, 2, 64, 1, 5]
@@ -195,15 +195,14 @@ def large() -> Iterator[DatabaseService]:
     from tests import databases
 
     with databases.new_database() as url:
-        service = create_schema(url)
-        make_tables(service)
+        service = history_database(url)
         for mode in (SHARED, INDEPENDENT):
             put_many(service, mode, LONG)
             put_messages(service, mode, 300, thread="T0", first_id=LONG + 1)
             put_messages(service, mode, 300, thread="T2", first_id=LONG + 3001)
             put_messages(service, mode, 300, app_id=OTHER_APP, first_id=LONG + 6001)
             for number in range(40):
-                put_messages(service, mode, 50, thread=f"S{number:02}", first_id=LONG + 9001 + 50 * number)
+                put_messages(service, mode, 8, thread=f"S{number:02}", first_id=LONG + 9001 + 50 * number)
         put_messages(service, SHARED, 300, agent=STRANGER, first_id=LONG + 20001)
         with service.connection() as connection:
             for model in MODELS.values():
@@ -248,18 +247,21 @@ def test_listing_threads_does_not_read_their_messages(
     large: DatabaseService, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explain, "NAMES", {model.__tablename__ for model in MODELS.values()})
-    costs, cursor, seen = [], None, []
+    costs, trips, cursor, seen = [], [], None, []
     while True:
         recorder = Recorder()
         with recorder.watching(large.engine):
             found = list_threads(large, mode, limit=10, cursor=cursor)
         assert [str(one) for one in explain.faults(large.engine, recorder.sent)] == []
         costs.append(_cost(large, recorder))
+        trips.append(len(recorder.sent))
         seen += [one["threadId"] for one in found["items"]]
         cursor = found["nextCursor"]
         if cursor is None:
             break
     assert seen == ["T2", "T1", "T0", *(f"S{number:02}" for number in reversed(range(40)))]
+    # Of short threads several come at once: eleven of eight messages in three blocks, and their beginnings.
+    assert trips[3] == 4
     # Eleven blocks of 32 entries, and one seek for each thread's beginning.
     assert max(costs) <= 11 * (threads.BLOCK + 1) + 2 * 10 + 30, costs
 
@@ -281,7 +283,7 @@ def test_the_newest_messages_are_read_by_the_index(
 # -- deleting --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 500, 501, 1200])
+@pytest.mark.parametrize("size", [500, 501])
 def test_a_deleted_thread_is_gone_and_the_others_are_not(world: DatabaseService, size: int) -> None:
     put_messages(world, SHARED, size)
     put_messages(world, SHARED, 2, thread="T2", first_id=5001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,6 @@ from sqlalchemy import select, update
 from chalicelib.agents.history import threads
 from chalicelib.agents.history.place import Place
 from chalicelib.agents.models import INDEPENDENT, SHARED, AgentMove, AgentRow
-from chalicelib.agents.moves import job as job_module
 from chalicelib.agents.moves import service, tables
 from chalicelib.agents.moves.job import move_jobs
 from chalicelib.core.audit import AuditLog
@@ -29,7 +29,7 @@ from tests.history_rows import (
     MODELS,
     OTHER_APP,
     STRANGER,
-    make_tables,
+    history_database,
     page,
     place,
     put_messages,
@@ -87,9 +87,9 @@ class World:
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[World]:
-    make_tables(database)
-    yield World(database)
+def world(database_url: str) -> Iterator[World]:
+    with closing(history_database(database_url)) as database:
+        yield World(database)
 
 
 def put_both(world: World, mode: str, count: int) -> None:
@@ -100,7 +100,7 @@ def put_both(world: World, mode: str, count: int) -> None:
 
 
 @DIRECTIONS
-@pytest.mark.parametrize("count", [0, 1, 493, 494, 1300])
+@pytest.mark.parametrize("count", [0, 493, 1300])
 def test_a_history_moves_as_it_is(world: World, source: str, target: str, count: int) -> None:
     world.declared = source
     if count:
@@ -295,19 +295,23 @@ def test_a_foreign_app_in_ones_own_table_is_a_conflict_too(world: World) -> None
 def damage(world: World, kind: str) -> None:
     """Change the target behind the move's back."""
     model: Any = MODELS[INDEPENDENT]
+    # Nothing else may tell.
+    row = update(model).where(model.id == 8).values(updated_at=model.updated_at)
     if kind == "changed":
-        work: Any = update(model).where(model.id == 7).values(content="forged")
+        work: Any = row.values(content="forged")
     elif kind == "time":
-        work = update(model).where(model.id == 7).values(created_at=datetime(2020, 1, 1, tzinfo=UTC))
+        work = row.values(created_at=datetime(2020, 1, 1, tzinfo=UTC))
     elif kind == "metadata":
-        work = update(model).where(model.id == 7).values(extra_metadata=None)
+        work = row.values(extra_metadata=None)
     else:
-        work = model.__table__.delete().where(model.id == 7)
+        work = model.__table__.delete().where(model.id == 8)
     world.database.run(lambda session: session.execute(work))
 
 
-@pytest.mark.parametrize("kind", ["changed", "time", "metadata", "missing", "surplus", "many"])
-@pytest.mark.parametrize("count", [20, 1200])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("changed", 20), ("time", 20), ("metadata", 20), ("missing", 1200), ("surplus", 20), ("many", 1200)],
+)
 def test_what_differs_is_copied_once_more(world: World, kind: str, count: int) -> None:
     put_messages(world.database, SHARED, count)
     move_id = world.begin(INDEPENDENT)
@@ -394,7 +398,7 @@ def test_long_messages_go_in_smaller_batches(world: World, monkeypatch: pytest.M
     jobs = move_jobs(world.database, lambda _: place(), lambda: world.now)
     [action] = jobs[0].plan({}).actions
     action.work()
-    assert 0 < len(rows(world.database, INDEPENDENT)) <= 5
+    assert 0 < len(rows(world.database, INDEPENDENT)) <= 6
     assert world.run()["failures"] == []
     assert world.mine(SHARED) == world.mine(INDEPENDENT)
 
@@ -458,6 +462,32 @@ def test_back_and_forth_before_and_after_the_purge(world: World) -> None:
     assert world.mine(SHARED) == world.mine(INDEPENDENT)
 
 
+def test_what_is_kept_is_kept_for_its_own_moves_days(world: World) -> None:
+    """There, back, and there again: the day that the first move's source was to go on is nobody's any more."""
+    put_messages(world.database, SHARED, 10)
+    for target in (INDEPENDENT, SHARED, INDEPENDENT):
+        world.begin(target, keep_days=7)
+        world.run()
+        world.now += 2 * DAY
+    world.now += 2 * DAY
+    world.run("purge_moved")
+    assert len(world.mine(SHARED)) == 10
+    world.now += 3 * DAY
+    world.run("purge_moved")
+    assert world.mine(SHARED) == []
+
+
+def test_a_version_deployed_meanwhile_that_names_the_other_model_changes_nothing(world: World) -> None:
+    put_messages(world.database, SHARED, 10)
+    world.begin(INDEPENDENT)
+    world.declared = INDEPENDENT
+    assert world.place() == place(SHARED, INDEPENDENT)
+    say(world.database, "meanwhile", known=place(INDEPENDENT))
+    assert world.run()["failures"] == []
+    assert world.mine(SHARED) == world.mine(INDEPENDENT)
+    assert len(world.mine(SHARED)) == 12
+
+
 def test_a_source_that_is_live_again_is_never_purged(world: World) -> None:
     """Not even if the row of the earlier move were still due."""
     put_messages(world.database, SHARED, 10)
@@ -477,7 +507,6 @@ def test_a_source_that_is_live_again_is_never_purged(world: World) -> None:
 
 def test_what_a_cancelled_move_has_copied_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "BATCH", 100)
-    monkeypatch.setattr(job_module, "BATCH", 100)
     put_messages(world.database, SHARED, 500)
     move_id = world.begin(INDEPENDENT)
     jobs = move_jobs(world.database, lambda _: place(), lambda: world.now)

@@ -16,6 +16,7 @@ Why nothing is lost and nothing is there twice:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Session
 from chalicelib.agents.history.place import Place, held, held_alone
 from chalicelib.agents.models import COPYING, DONE, FAILED, VERIFYING, AgentMove, AgentRow
 from chalicelib.agents.moves import service, tables
-from chalicelib.agents.moves.tables import BATCH, EVERYTHING, Foreign, Pair, Range
+from chalicelib.agents.moves.tables import EVERYTHING, Foreign, Pair, Range
 from chalicelib.core import telemetry
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Unavailable
@@ -139,8 +140,8 @@ class _Mover:
         except Foreign:
             return self._fail(row, move, "agent.move_conflict")
         if aligned:
-            move.copied += len(part.apps)
-            move.copied_through = max(part.apps, default=move.copied_through)
+            move.copied += part.count
+            move.copied_through = part.end
             if part.last:
                 move.state = VERIFYING
         return True
@@ -154,7 +155,8 @@ class _Mover:
         if not compared.equal:
             telemetry.event("agent.move.recopied", agent=move.agent_name, move=move.id)
             try:
-                if not tables.align(session, pair, compared.part, compared.differing):
+                differing = _differing(session, pair, compared.part)
+                if not tables.align(session, pair, compared.part, differing):
                     return True
             except Foreign:
                 return self._fail(row, move, "agent.move_conflict")
@@ -205,38 +207,39 @@ class _Mover:
             return False
         through = move.verified_through if finished else EVERYTHING
         gone = tables.purge(session, left, agent_name, through)
-        if gone < BATCH:
+        if gone < tables.BATCH:
             move.keep_until = None
-        return gone == BATCH
+        return gone == tables.BATCH
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class _Compared:
-    """A batch of both tables, as digests."""
+    """A batch of both tables: the rows and their digest in each."""
 
-    def __init__(self, part: Range, source: list[tuple[int, str]], target: list[tuple[int, str]]) -> None:
-        self.part = part
-        self.source = source
-        self.target = target
+    part: Range
+    source: tuple[int, str]
+    target: tuple[int, str]
 
     @property
     def equal(self) -> bool:
         """True where both sides have the same rows, and those that the range was cut by."""
-        return self.source == self.target and len(self.source) == len(self.part.apps)
-
-    @property
-    def differing(self) -> list[int]:
-        """The ids that both sides have, but not with the same values."""
-        there = dict(self.target)
-        return [row_id for row_id, digest in self.source if there.get(row_id, digest) != digest]
+        return self.source == self.target and self.source[0] == self.part.count
 
 
 def _compare(session: Session, pair: Pair, after: int) -> _Compared:
     part = tables.next_range(session, pair, after)
-    source = tables.digests(session, pair.source, pair.agent_name, part)
-    return _Compared(part, source, tables.digests(session, pair.target, pair.agent_name, part))
+    source = tables.batch_digest(session, pair.source, pair.agent_name, part)
+    return _Compared(part, source, tables.batch_digest(session, pair.target, pair.agent_name, part))
+
+
+def _differing(session: Session, pair: Pair, part: Range) -> list[int]:
+    """Return the ids that both sides have, but not with the same values."""
+    there = dict(tables.row_digests(session, pair.target, pair.agent_name, part))
+    source = tables.row_digests(session, pair.source, pair.agent_name, part)
+    return [row_id for row_id, digest in source if there.get(row_id, digest) != digest]
 
 
 def _note(session: Unit, move_id: str, compared: _Compared) -> bool:
@@ -248,10 +251,10 @@ def _note(session: Unit, move_id: str, compared: _Compared) -> bool:
 
 
 def _advance(move: AgentMove, compared: _Compared) -> None:
-    move.verified += len(compared.source)
-    move.verified_through = max(compared.part.apps, default=move.verified_through)
-    move.source_digest = tables.chained(move.source_digest, compared.source)
-    move.target_digest = tables.chained(move.target_digest, compared.target)
+    move.verified += compared.part.count
+    move.verified_through = compared.part.end
+    move.source_digest = tables.chained(move.source_digest, compared.source[1])
+    move.target_digest = tables.chained(move.target_digest, compared.target[1])
 
 
 def _held_both(session: Unit, move_id: str, agent_name: str) -> tuple[AgentRow, AgentMove]:

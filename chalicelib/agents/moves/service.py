@@ -90,7 +90,8 @@ def begin(
         total=_count(session, source_model, agent_name, COUNTED),
         created_by=caller.credential_id,
     )
-    row.moving_to = target
+    # Said by the row from now on: a version that is deployed meanwhile and names another model must not change it.
+    row.history_mode, row.moving_to = here.mode, target
     session.add(made)
     session.flush()
     shown = rendering.move(made)

@@ -6,11 +6,22 @@ Everything walks by ascending ids through a range that is closed above, so that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Integer, String, delete, func, insert, literal, select, type_coerce
+from sqlalchemy import (
+    Integer,
+    String,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.orm import Session
 
 from chalicelib.agents.history.place import is_shared, of_agent
@@ -22,6 +33,8 @@ BATCH = 500
 BATCH_BYTES = 8 * 1024 * 1024
 EVERYTHING = 2**63 - 1
 _NULL = "-"
+# Of a SHA-256.
+_DIGITS = 64
 
 
 class Foreign(Exception):
@@ -43,35 +56,50 @@ class Range:
 
     Parameters
     ----------
-    apps
-        The rows that there are, by ascending id, with their apps.
+    count
+        The source's rows in it, a batch at most.
+    end
+        The greatest id that the source has in it, `after` where there is none.
     last
         True where the source has no rows beyond it; `through` is then the greatest id that there can be.
     """
 
     after: int
     through: int
-    apps: Mapping[int, int]
+    count: int
+    end: int
     last: bool
 
 
 def next_range(session: Session, pair: Pair, after: int) -> Range:
-    """Return the source's next batch of ids."""
+    """Return the source's next batch."""
     model = pair.source
-    query = select(model.id, model.app_id, func.length(model.content))
-    rows = session.execute(_walk(query, model, pair.agent_name, after, EVERYTHING).limit(BATCH)).all()
-    apps: dict[int, int] = {}
+    query = select(model.id.label("row_id"), func.length(model.content).label("size"))
+    query = _walk(query, model, pair.agent_name, after, EVERYTHING).limit(BATCH)
+    part = query.subquery()
+    total = select(func.count(), func.max(part.c.row_id), func.sum(part.c.size)).select_from(part)
+    count, end, size = session.execute(total).one()
+    if count > 1 and size > BATCH_BYTES:
+        ids = _within_bytes(session.execute(query))
+        if len(ids) < count:
+            return Range(after, ids[-1], len(ids), ids[-1], False)
+    last = count < BATCH
+    return Range(after, EVERYTHING if last else end, count, after if end is None else end, last)
+
+
+def _within_bytes(rows: Iterable[Any]) -> list[int]:
+    """The first rows that are short enough together, one at least."""
+    ids: list[int] = []
     weight = 0
-    for row_id, app_id, size in rows:
+    for row_id, size in rows:
         weight += size
-        if apps and weight > BATCH_BYTES:
-            return Range(after, max(apps), apps, False)
-        apps[row_id] = app_id
-    last = len(rows) < BATCH
-    return Range(after, EVERYTHING if last else max(apps), apps, last)
+        if ids and weight > BATCH_BYTES:
+            break
+        ids.append(row_id)
+    return ids
 
 
-def align(session: Unit, pair: Pair, part: Range, differing: Sequence[int] = ()) -> bool:
+def align(session: Unit, pair: Pair, part: Range, differing: Collection[int] = ()) -> bool:
     """Make the agent's rows of the target in a range those of the source; the agent's row is held alone.
 
     What is there already stays: messages never change, so the same id of the same agent is the same message, and where
@@ -87,35 +115,43 @@ def align(session: Unit, pair: Pair, part: Range, differing: Sequence[int] = ())
         Nothing was overwritten then.
     """
     there = _present(session, pair, part)
-    own = select(pair.target.id)
-    own = _walk(own, pair.target, pair.agent_name, part.after, part.through).limit(2 * BATCH + 1)
-    superfluous = [row_id for row_id in session.scalars(own) if row_id not in part.apps]
+    superfluous = _superfluous(session, pair, part)
     _delete(session, pair.target, pair.agent_name, [*superfluous[:BATCH], *differing])
     if len(superfluous) > BATCH:
         return False
-    missing = sorted((set(part.apps) - there) | set(differing))
-    if missing:
-        _insert(session, pair, missing)
+    _insert(session, pair, part, there.difference(differing))
     return True
 
 
-def digests(session: Session, model: Any, agent_name: str, part: Range) -> list[tuple[int, str]]:
-    """Return id and SHA-256 of each of the agent's rows in a range; at most one more than a batch, by id.
+def batch_digest(session: Session, model: Any, agent_name: str, part: Range) -> tuple[int, str]:
+    """Return how many of the agent's rows are in a range, counted to one more than a batch, and the SHA-256 of theirs.
 
-    MySQL and MariaDB compute them: only digests go over the wire, not the messages. SQLite has no SHA-256.
+    MySQL and MariaDB compute it: neither messages nor digests of rows go over the wire. SQLite has no SHA-256.
     """
-    # Two models may declare their columns in another order.
-    columns = sorted(
-        (column for column in model.__table__.c if column.name != "agent_name"),
-        key=lambda column: str(column.name),
-    )
-    here = session.get_bind().dialect.name == "sqlite"
-    shown = [_stored(column) for column in columns] if here else [_row_digest(columns)]
+    if _is_sqlite(session):
+        rows = row_digests(session, model, agent_name, part)
+        return len(rows), hashlib.sha256("".join(digest for _, digest in rows).encode()).hexdigest()
+    # MySQL cuts what is longer than 1024 bytes off, without an error.
+    session.execute(text(f"SET SESSION group_concat_max_len = {_DIGITS * (BATCH + 1)}"))
+    digest = _digest_here(_columns(model))
+    query = select(model.id.label("row_id"), digest.label("row_digest"))
+    rows = _walk(query, model, agent_name, part.after, part.through).limit(BATCH + 1).subquery()
+    joined = func.coalesce(func.group_concat(literal_column("row_digest ORDER BY row_id SEPARATOR ''")), "")
+    whole = select(func.count(), func.length(joined), func.sha2(joined, 256)).select_from(rows)
+    count, length, found = session.execute(whole).one()
+    if length != _DIGITS * count:
+        raise RuntimeError(f"{length} digits are no digests of {count} rows")
+    return count, found
+
+
+def row_digests(session: Session, model: Any, agent_name: str, part: Range) -> list[tuple[int, str]]:
+    """Return id and SHA-256 of each of the agent's rows in a range; at most one more than a batch, by id."""
+    columns = _columns(model)
+    here = not _is_sqlite(session)
+    shown = [_digest_here(columns)] if here else [_stored(column) for column in columns]
     query = _walk(select(model.id, *shown), model, agent_name, part.after, part.through)
     rows = session.execute(query.limit(BATCH + 1)).all()
-    if here:
-        return [(row[0], row_digest(columns, row[1:])) for row in rows]
-    return [(row[0], row[1]) for row in rows]
+    return [(row[0], row[1] if here else row_digest(columns, row[1:])) for row in rows]
 
 
 def row_digest(columns: Sequence[Any], values: Sequence[Any]) -> str:
@@ -131,12 +167,9 @@ def row_digest(columns: Sequence[Any], values: Sequence[Any]) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
-def chained(before: str | None, rows: Iterable[tuple[int, str]]) -> str:
-    """Return the digest over all batches so far: of the one before, and of the rows' digests."""
-    running = hashlib.sha256((before or "").encode())
-    for row_id, digest in rows:
-        running.update(f"{row_id} {digest}\n".encode())
-    return running.hexdigest()
+def chained(before: str | None, digest: str) -> str:
+    """Return the digest over all batches so far: of the one before, and of the batch's."""
+    return hashlib.sha256(f"{before or ''}{digest}".encode()).hexdigest()
 
 
 def purge(session: Unit, model: Any, agent_name: str, through: int) -> int:
@@ -165,29 +198,41 @@ def move_index(model: Any) -> str | None:
 
 def _present(session: Session, pair: Pair, part: Range) -> set[int]:
     """Return which of a range's ids the target has."""
-    target = pair.target
+    source, target = pair.source, pair.target
     owner = target.agent_name if is_shared(target) else literal(pair.agent_name)
-    rows = session.execute(select(target.id, target.app_id, owner).where(target.id.in_(part.apps)))
+    query = select(source.id, source.app_id, target.app_id.label("its_app_id"), owner.label("owner"))
+    query = query.join(target, target.id == source.id)
     found = set()
-    for row_id, app_id, agent_name in rows:
-        if (app_id, agent_name) != (part.apps[row_id], pair.agent_name):
-            raise Foreign(row_id)
-        found.add(row_id)
+    for row in session.execute(_walk(query, source, pair.agent_name, part.after, part.through)):
+        if (row.its_app_id, row.owner) != (row.app_id, pair.agent_name):
+            raise Foreign(row.id)
+        found.add(row.id)
     return found
 
 
-def _insert(session: Unit, pair: Pair, ids: Sequence[int]) -> None:
-    """Copy rows within the server."""
-    source, target = pair.source.__table__, pair.target.__table__
+def _superfluous(session: Session, pair: Pair, part: Range) -> list[int]:
+    """Return what the target has of the agent in a range and the source has not; one more than a batch at most."""
+    source, target = pair.source, pair.target
+    same = select(literal(1)).where(source.id == target.id, *of_agent(source, pair.agent_name))
+    query = select(target.id).where(~same.correlate(target).exists())
+    query = _walk(query, target, pair.agent_name, part.after, part.through)
+    return list(session.scalars(query.limit(BATCH + 1)))
+
+
+def _insert(session: Unit, pair: Pair, part: Range, there: Collection[int]) -> None:
+    """Copy a range within the server."""
+    source, target = pair.source, pair.target.__table__
     names = [column.name for column in target.c if column.name != "agent_name"]
-    values = [source.c[name] for name in names]
+    values = [source.__table__.c[name] for name in names]
     if is_shared(pair.target):
         names, values = [*names, "agent_name"], [*values, literal(pair.agent_name)]
-    rows = select(*values).where(source.c.id.in_(ids), *of_agent(pair.source, pair.agent_name))
+    rows = _walk(select(*values).select_from(source), source, pair.agent_name, part.after, part.through)
+    if there:
+        rows = rows.where(source.id.not_in(there))
     session.execute(insert(target).from_select(names, rows, include_defaults=False))
 
 
-def _delete(session: Unit, model: Any, agent_name: str, ids: Sequence[int]) -> None:
+def _delete(session: Unit, model: Any, agent_name: str, ids: Collection[int]) -> None:
     if ids:
         gone = delete(model).where(model.id.in_(ids), *of_agent(model, agent_name))
         session.execute(gone, execution_options={"synchronize_session": False})
@@ -202,7 +247,17 @@ def _stored(column: Any) -> Any:
     return type_coerce(column, String()).label(f"stored_{column.name}")
 
 
-def _row_digest(columns: Sequence[Any]) -> Any:
+def _columns(model: Any) -> list[Any]:
+    # Two models may declare them in another order.
+    columns = (column for column in model.__table__.c if column.name != "agent_name")
+    return sorted(columns, key=lambda column: str(column.name))
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def _digest_here(columns: Sequence[Any]) -> Any:
     # The hash of a text: with the text itself CONCAT_WS is NULL beyond max_allowed_packet, and NULLs look equal.
     parts = [column if _is_bounded(column) else func.sha2(column, 256) for column in columns]
     return func.sha2(func.concat_ws("|", *(func.coalesce(func.concat(part), _NULL) for part in parts)), 256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.history_rows import (
     OTHER_APP,
     START,
     STRANGER,
-    make_tables,
+    history_database,
     place,
     put_messages,
     rows,
@@ -36,9 +37,9 @@ TURN = Turn("hello", Reply("hi", {"model": "none"}))
 
 
 @pytest.fixture
-def world(database: DatabaseService) -> Iterator[DatabaseService]:
-    make_tables(database)
-    yield database
+def world(database_url: str) -> Iterator[DatabaseService]:
+    with closing(history_database(database_url)) as database:
+        yield database
 
 
 def history(database: DatabaseService, known: Place | None = None, **changes: Any) -> ThreadHistory:
@@ -62,6 +63,9 @@ def test_a_turn_is_stored_whole_and_in_its_order(world: DatabaseService, mode: s
     assert world.run(lambda session: mine.store(session, TURN)) is True
     found = history(world, place(mode)).recent()
     assert texts(found) == [("user", "hello"), ("tool", "42"), ("system", "noted"), ("assistant", "hi")]
+    times = [one.created_at for one in found]
+    # Told by their times alone: ids of another process may sort among these.
+    assert times == sorted(set(times))
     assert [one.metadata for one in found] == [None, {"tool": "t"}, None, {"model": "none"}]
     assert world.run(lambda session: history(world, place(mode)).store(session, TURN)) is False
 
