@@ -1,0 +1,118 @@
+"""Tables of two agents for the tests of isolation, in a metadata of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from sqlalchemy import BigInteger, ForeignKey, MetaData, String, Table, create_engine, insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from chalicelib.agents.scope.access import Scope
+from chalicelib.core.database import MYSQL_TABLE, DatabaseService
+from chalicelib.core.ids import new_id
+
+APPS, AGENTS = (1, 2), ("a", "b")
+
+
+class Root(DeclarativeBase):
+    """Not core's Base: these tables belong to no deployment."""
+
+    metadata = MetaData()
+    cache_scope: ClassVar[str | None] = None
+
+
+class SharedThread(Root):
+    __tablename__ = "agentflow_shared_thread"
+    __table_args__ = (MYSQL_TABLE,)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
+    # Under another name than in the database: the criteria go by the column.
+    tenant: Mapped[int] = mapped_column("app_id", BigInteger)
+    agent_name: Mapped[str] = mapped_column(String(100))
+    title: Mapped[str] = mapped_column(String(50), default="t")
+    notes: Mapped[list[SharedNote]] = relationship(back_populates="thread")
+
+
+class SharedNote(Root):
+    __tablename__ = "agentflow_shared_note"
+    __table_args__ = (MYSQL_TABLE,)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
+    app_id: Mapped[int] = mapped_column(BigInteger)
+    agent_name: Mapped[str] = mapped_column(String(100))
+    thread_id: Mapped[int | None] = mapped_column(ForeignKey("agentflow_shared_thread.id"))
+    title: Mapped[str] = mapped_column(String(50), default="n")
+    thread: Mapped[SharedThread | None] = relationship(back_populates="notes")
+
+
+class AOwn(Root):
+    __tablename__ = "agentflow_a_own"
+    __table_args__ = (MYSQL_TABLE,)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
+    app_id: Mapped[int] = mapped_column(BigInteger)
+    title: Mapped[str] = mapped_column(String(50), default="o")
+
+
+class BOwn(Root):
+    __tablename__ = "agentflow_b_own"
+    __table_args__ = (MYSQL_TABLE,)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
+    app_id: Mapped[int] = mapped_column(BigInteger)
+    title: Mapped[str] = mapped_column(String(50), default="o")
+
+
+OWN: dict[str, type[AOwn] | type[BOwn]] = {"a": AOwn, "b": BOwn}
+MODELS = (SharedThread, SharedNote, AOwn, BOwn)
+TABLES: tuple[Table, ...] = tuple(Root.metadata.sorted_tables)
+
+
+def scope(app: int = 1, agent: str = "a", role: str = "viewer") -> Scope:
+    return Scope(app, agent, frozenset({f"agentflow_{agent}_own"}), role)
+
+
+def key(app: int, agent: str, number: int) -> int:
+    """Return an id that says whose row it is."""
+    return app * 1000 + AGENTS.index(agent) * 100 + number
+
+
+def owner(row_id: int) -> tuple[int, str]:
+    """Return (app, agent) of a seeded row."""
+    return row_id // 1000, AGENTS[row_id // 100 % 10]
+
+
+def seed(connection: Connection) -> None:
+    """Give each agent of each app two threads with two notes each, and two rows in its own table.
+
+    Titles are the same everywhere: what joins by them meets the rows of others.
+    """
+    notes = []
+    for app in APPS:
+        for agent in AGENTS:
+            whose = {"app_id": app, "agent_name": agent}
+            threads = [{"id": key(app, agent, n), **whose, "title": f"t{n}"} for n in (1, 2)]
+            connection.execute(insert(SharedThread.__table__), threads)
+            notes += [
+                {"id": key(app, agent, 10 * n + m), **whose, "thread_id": key(app, agent, n), "title": f"t{m}"}
+                for n in (1, 2)
+                for m in (1, 2)
+            ]
+            # A child that hangs on another tenant's thread: what follows a foreign key meets it.
+            stray = {"id": key(app, agent, 31), **whose, "thread_id": key(3 - app, agent, 1), "title": "t1"}
+            notes.append(stray)
+            own = [{"id": key(app, agent, n), "app_id": app, "title": f"t{n}"} for n in (1, 2)]
+            connection.execute(insert(OWN[agent].__table__), own)
+    connection.execute(insert(SharedNote.__table__), notes)
+
+
+@contextmanager
+def world(url: str) -> Iterator[DatabaseService]:
+    """Yield a service on a database that has these tables, and the seed in them."""
+    plain = create_engine(url)
+    with plain.begin() as connection:
+        Root.metadata.create_all(connection)
+        seed(connection)
+    plain.dispose()
+    service = DatabaseService(url)
+    yield service
+    service.close()
