@@ -30,7 +30,6 @@ from chalicelib.agents.scope.access import (
     require_agent_table,
 )
 
-_TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
 # An insert or update that replaces what it meets could replace a row of others.
 _HARMLESS_PREFIXES = frozenset({"ignore", "low_priority", "or ignore"})
 
@@ -66,7 +65,7 @@ class ScopedCompiler:
         table = leaf
         while isinstance(table, AliasedReturnsRows):
             table = table.element
-        if isinstance(table, FunctionElement) and table.name not in _TABLE_FUNCTIONS:
+        if isinstance(table, FunctionElement) and table.name not in raw_sql.TABLE_FUNCTIONS:
             raise ScopeViolation(f"an agent may not read from the function {table.name}")
         if not isinstance(table, TableClause):
             return []
@@ -150,7 +149,7 @@ class ScopedCompiler:
         if insert_stmt._post_values_clause is not None:
             raise ScopeViolation("an agent makes no upserts: the row that it meets could be another's")
         name = require_agent_table(insert_stmt.table.name, getattr(insert_stmt.table, "schema", None))
-        self.tables.add(name)
+        self._meet(name)
         filled = filling.filled(insert_stmt, self.insert_values(name))
         text = super().visit_insert(filled, visiting_cte=visiting_cte, **kwargs)  # type: ignore[misc]
         filling.require_columns(text, name)
@@ -158,10 +157,17 @@ class ScopedCompiler:
 
     # -- the record ------------------------------------------------------------------------------------------------
 
+    def _meet(self, *tables: str) -> None:
+        self.tables |= set(tables)
+        for table in tables:
+            # Once more than the engine, which asks whenever the statement is executed: what SQLAlchemy executes
+            # beside it, a default for instance, is compiled here but not seen there.
+            current.get().require(table)
+
     def visit_table(self, table: Any, asfrom: bool = False, **kwargs: Any) -> Any:
         if asfrom and not kwargs.get("ashint"):
             name = require_agent_table(table.name, getattr(table, "schema", None))
-            self.tables.add(name)
+            self._meet(name)
             self.rendered[name] += 1
         return super().visit_table(table, asfrom=asfrom, **kwargs)  # type: ignore[misc]
 
@@ -170,7 +176,7 @@ class ScopedCompiler:
     def visit_textclause(self, textclause: Any, *args: Any, **kwargs: Any) -> Any:
         outer = getattr(self, "stack", [])
         whole = not outer or isinstance(outer[-1]["selectable"], TextualSelect)
-        self.tables |= raw_sql.read(textclause.text, statement=whole).mentioned
+        self._meet(*raw_sql.read(textclause.text, statement=whole))
         if scoped := {APP_COLUMN, AGENT_COLUMN} & set(textclause._bindparams):
             # Whatever the caller gave for them.
             textclause = copy.copy(textclause)
@@ -183,7 +189,7 @@ class ScopedCompiler:
 
     def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> Any:
         if column.is_literal:
-            self.tables |= raw_sql.read(column.name).mentioned
+            self._meet(*raw_sql.read(column.name))
         return super().visit_column(column, *args, **kwargs)  # type: ignore[misc]
 
     def visit_custom_op_binary(self, element: Any, operator: Any, **kwargs: Any) -> Any:

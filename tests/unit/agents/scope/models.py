@@ -93,7 +93,12 @@ def seed(connection: Connection) -> None:
             threads = [{"id": key(app, agent, n), **whose, "title": f"t{n}"} for n in (1, 2)]
             connection.execute(insert(SharedThread.__table__), threads)
             notes += [
-                {"id": key(app, agent, 10 * n + m), **whose, "thread_id": key(app, agent, n), "title": f"t{m}"}
+                {
+                    "id": key(app, agent, 10 * n + m),
+                    **whose,
+                    "thread_id": key(app, agent, n),
+                    "title": f"t{m}",
+                }
                 for n in (1, 2)
                 for m in (1, 2)
             ]
