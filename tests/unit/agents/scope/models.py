@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, ForeignKey, MetaData, String, Table, create_engine, insert
+from sqlalchemy import BigInteger, MetaData, String, Table, create_engine, insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -32,7 +32,11 @@ class SharedThread(Root):
     tenant: Mapped[int] = mapped_column("app_id", BigInteger)
     agent_name: Mapped[str] = mapped_column(String(100))
     title: Mapped[str] = mapped_column(String(50), default="t")
-    notes: Mapped[list[SharedNote]] = relationship(back_populates="thread")
+    notes: Mapped[list[SharedNote]] = relationship(
+        back_populates="thread",
+        primaryjoin="SharedThread.id == foreign(SharedNote.thread_id)",
+        order_by="SharedNote.id",
+    )
 
 
 class SharedNote(Root):
@@ -41,9 +45,12 @@ class SharedNote(Root):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, default=new_id)
     app_id: Mapped[int] = mapped_column(BigInteger)
     agent_name: Mapped[str] = mapped_column(String(100))
-    thread_id: Mapped[int | None] = mapped_column(ForeignKey("agentflow_shared_thread.id"))
+    # No constraint in the database: a note may point at a thread of others.
+    thread_id: Mapped[int | None] = mapped_column(BigInteger)
     title: Mapped[str] = mapped_column(String(50), default="n")
-    thread: Mapped[SharedThread | None] = relationship(back_populates="notes")
+    thread: Mapped[SharedThread | None] = relationship(
+        back_populates="notes", primaryjoin="SharedThread.id == foreign(SharedNote.thread_id)"
+    )
 
 
 class AOwn(Root):
@@ -81,43 +88,51 @@ def owner(row_id: int) -> tuple[int, str]:
     return row_id // 1000, AGENTS[row_id // 100 % 10]
 
 
-def seed(connection: Connection) -> None:
-    """Give each agent of each app two threads with two notes each, and two rows in its own table.
+def seed(connection: Connection, whose: list[tuple[int, str]]) -> None:
+    """Give each agent of each app two threads with two notes each, a note on a thread of another app, and two rows in
+    its own table.
 
     Titles are the same everywhere: what joins by them meets the rows of others.
     """
     notes = []
-    for app in APPS:
-        for agent in AGENTS:
-            whose = {"app_id": app, "agent_name": agent}
-            threads = [{"id": key(app, agent, n), **whose, "title": f"t{n}"} for n in (1, 2)]
-            connection.execute(insert(SharedThread.__table__), threads)
-            notes += [
-                {
-                    "id": key(app, agent, 10 * n + m),
-                    **whose,
-                    "thread_id": key(app, agent, n),
-                    "title": f"t{m}",
-                }
-                for n in (1, 2)
-                for m in (1, 2)
-            ]
-            # A child that hangs on another tenant's thread: what follows a foreign key meets it.
-            stray = {"id": key(app, agent, 31), **whose, "thread_id": key(3 - app, agent, 1), "title": "t1"}
-            notes.append(stray)
-            own = [{"id": key(app, agent, n), "app_id": app, "title": f"t{n}"} for n in (1, 2)]
-            connection.execute(insert(OWN[agent].__table__), own)
+    for app, agent in whose:
+        mine = {"app_id": app, "agent_name": agent}
+        threads = [{"id": key(app, agent, n), **mine, "title": f"t{n}"} for n in (1, 2)]
+        connection.execute(insert(SharedThread.__table__), threads)
+        notes += [
+            {"id": key(app, agent, 10 * n + m), **mine, "thread_id": key(app, agent, n), "title": f"t{m}"}
+            for n in (1, 2)
+            for m in (1, 2)
+        ]
+        notes.append({"id": key(app, agent, 31), **mine, "thread_id": key(3 - app, agent, 1), "title": "t1"})
+        own = [{"id": key(app, agent, n), "app_id": app, "title": f"t{n}"} for n in (1, 2)]
+        connection.execute(insert(OWN[agent].__table__), own)
     connection.execute(insert(SharedNote.__table__), notes)
 
 
 @contextmanager
 def world(url: str) -> Iterator[DatabaseService]:
-    """Yield a service on a database that has these tables, and the seed in them."""
+    """Yield a service on a database that has these tables, and everybody's rows in them."""
+    with _filled(url, [(app, agent) for app in APPS for agent in AGENTS]) as service:
+        yield service
+
+
+@contextmanager
+def alone(url: str, app: int, agent: str) -> Iterator[DatabaseService]:
+    """Yield a service on a database that has the rows of one agent of one app."""
+    with _filled(url, [(app, agent)]) as service:
+        yield service
+
+
+@contextmanager
+def _filled(url: str, whose: list[tuple[int, str]]) -> Iterator[DatabaseService]:
     plain = create_engine(url)
     with plain.begin() as connection:
         Root.metadata.create_all(connection)
-        seed(connection)
+        seed(connection, whose)
     plain.dispose()
     service = DatabaseService(url)
-    yield service
-    service.close()
+    try:
+        yield service
+    finally:
+        service.close()
