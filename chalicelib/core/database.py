@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -40,6 +40,8 @@ UNIT_ATTEMPTS = 6
 UNIT_ATTEMPTS_END_S = 15
 _WRITING = re.compile(r"\s*(insert|update|delete|replace|truncate|load)\b", re.IGNORECASE)
 T = TypeVar("T")
+# Makes another engine of one, over the same pool.
+Derive = Callable[[Engine], Engine]
 
 # Identifiers and slugs compare byte for byte; people's text is searched with lower().
 MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
@@ -239,15 +241,24 @@ class DatabaseService:
         self._units = self.engine.execution_options(hotplug_unit=True)
         if self.is_sqlite:
             event.listen(self._units, "begin", _begin_immediate)
+        # What others made of this engine, by who made it: it ends with the service.
+        self.derived: dict[str, Any] = {}
         self._entered = threading.local()
         self._held = threading.local()
 
     # -- units of work ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def session_getter(self) -> Iterator[Unit]:
+    def session_getter(self, kind: type[Unit] = Unit, over: Derive | None = None) -> Iterator[Unit]:
         """Yield the session of one unit of work: commit on leaving, rollback on an exception, closed in any
         case.
+
+        Parameters
+        ----------
+        kind
+            The session's class.
+        over
+            Makes, of the engine of units, the one to use: over the same pool.
 
         Raises
         ------
@@ -260,8 +271,8 @@ class DatabaseService:
             self._holding("a unit of work"),
             guards.unit(),
             _translated(),
-            self._open_unit() as connection,
-            Unit(connection, expire_on_commit=False) as session,
+            self._open_unit(over(self._units) if over else self._units) as connection,
+            kind(connection, expire_on_commit=False) as session,
         ):
             yield session
             try:
@@ -276,8 +287,8 @@ class DatabaseService:
                     ) from error
                 raise
 
-    def _open_unit(self, *, again: bool = True) -> Connection:
-        connection = self._units.connect()
+    def _open_unit(self, engine: Engine, *, again: bool = True) -> Connection:
+        connection = engine.connect()
         if self.is_sqlite:
             return connection
         try:
@@ -291,12 +302,23 @@ class DatabaseService:
                 raise
             if not again:
                 raise away(error) from error
-        return self._open_unit(again=False)
+        return self._open_unit(engine, again=False)
 
-    def run(self, work: Callable[[Unit], T], *, attempts: int = UNIT_ATTEMPTS) -> T:
+    def run(
+        self,
+        work: Callable[[Unit], T],
+        *,
+        attempts: int = UNIT_ATTEMPTS,
+        opened: Callable[[], AbstractContextManager[Unit]] | None = None,
+    ) -> T:
         """Run `work(session)` as one unit, again from its beginning after a deadlock or a lock timeout.
 
         Full jitter between attempts keeps two writers that collided from colliding again.
+
+        Parameters
+        ----------
+        opened
+            Opens the unit of an attempt; `session_getter` by default.
 
         Raises
         ------
@@ -306,7 +328,7 @@ class DatabaseService:
         end = time.monotonic() + UNIT_ATTEMPTS_END_S
         for attempt in range(1, attempts + 1):
             try:
-                with self.session_getter() as session:
+                with (opened or self.session_getter)() as session:
                     return work(session)
             except OperationalError as error:
                 if not is_lock_failure(error):
@@ -336,13 +358,15 @@ class DatabaseService:
     # -- reads -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def reads(self) -> Iterator[Session]:
+    def reads(self, kind: type[Reads] = Reads, over: Derive | None = None) -> Iterator[Session]:
         """Yield a session that reads in AUTOCOMMIT: each statement one round trip and the newest committed
-        state."""
+        state; of a class, and over an engine, as with `session_getter`."""
         with (
             self._holding("a read session"),
             _translated(),
-            Reads(self.engine, autoflush=False, expire_on_commit=False) as session,
+            kind(
+                over(self.engine) if over else self.engine, autoflush=False, expire_on_commit=False
+            ) as session,
         ):
             yield session
 
