@@ -137,7 +137,6 @@ class AgentFolders:
 
 def mapped() -> set[type[Base]]:
     """Return every class that is mapped, or half so."""
-    gc.collect()
     return {manager.class_ for manager in list(Base.registry._managers)}
 
 
@@ -151,6 +150,8 @@ def agent_folders(root: Path) -> Iterator[AgentFolders]:
     """Yield an importable package of agents; nothing of it is left in the process afterwards."""
     importlib.import_module(SHARED_PACKAGE)
     folders = AgentFolders(root)
+    # What the whole suite holds need not be looked through each time a trace is undone.
+    gc.freeze()
     before = mapped(), tables()
     traces = Traces([folders.package])
     # A file that a test writes anew within one second would be taken from its bytecode.
@@ -161,6 +162,8 @@ def agent_folders(root: Path) -> Iterator[AgentFolders]:
     finally:
         sys.path.remove(str(root))
         sys.dont_write_bytecode = wrote_bytecode
+        folders.loader = None
         traces.undo()
+        gc.unfreeze()
         assert (mapped(), tables()) == before
         assert not [name for name in sys.modules if name.startswith(folders.package)]

@@ -126,10 +126,14 @@ def _dispose(manager: Any) -> None:
 
 
 def _remove_attribute(model: type[Any], name: str) -> None:
-    mapper = model.__mapper__
-    mapper._props.pop(name, None)
-    mapper.class_manager.uninstrument_attribute(name)
-    mapper._expire_memoizations()
+    manager = model.__mapper__.class_manager
+    # `manager.uninstrument_attribute`, which goes through the class's own refusal to lose a mapped attribute.
+    if manager.local_attrs.pop(name, None) is not None:
+        type.__delattr__(model, name)
+    manager.pop(name, None)
+    manager._reset_memoizations()
+    model.__mapper__._props.pop(name, None)
+    model.__mapper__._expire_memoizations()
 
 
 def _forget_module(name: str) -> None:
