@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from chalicelib.core.errors import Unavailable
+from chalicelib.agents.loading.prompts import read_prompt
+from chalicelib.core.errors import HotplugError, Unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -18,6 +20,19 @@ if TYPE_CHECKING:
     from chalicelib.core.caller import Caller
     from chalicelib.core.database import Base, Unit
     from chalicelib.core.llm import Llm
+
+
+_being_made: ContextVar[AgentSpec | None] = ContextVar("hotplug_agent_being_made", default=None)
+
+
+@contextmanager
+def describing(spec: AgentSpec) -> Iterator[None]:
+    """Give the agent that is made inside its description, so that its `__init__` can use `config` and prompts."""
+    token = _being_made.set(spec)
+    try:
+        yield
+    finally:
+        _being_made.reset(token)
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,8 @@ class AgentBase:
     def __init__(self, name: str, description: str) -> None:
         self.name = name
         self.description = description
-        self._spec: AgentSpec | None = None
+        self._spec: AgentSpec | None = _being_made.get()
+        self._prompts: dict[str, str] = {}
         self._services: AgentServices | None = None
 
     def invoke(self, message: str, thread_id: str, context: Mapping[str, Any]) -> Reply | str:
@@ -176,6 +192,25 @@ class AgentBase:
     def config(self) -> Mapping[str, Any]:
         """`config` of agent.yaml, its `${VAR}`s resolved."""
         return {} if self._spec is None else self._spec.config
+
+    def load_prompt(self, file: str) -> str:
+        """Return the text of a file of the agent's prompts/ folder; it is read once, and again after a reload.
+
+        Parameters
+        ----------
+        file
+            A path inside prompts/.
+
+        Raises
+        ------
+        errors.HotplugError
+            `agent.prompt`: a path that leads elsewhere, no such file, over 256 KiB, not UTF-8.
+        """
+        if self._spec is None:
+            raise HotplugError(f"The agent {self.name} was not loaded from a folder.", code="agent.prompt")
+        if file not in self._prompts:
+            self._prompts[file] = read_prompt(self._spec.folder, file)
+        return self._prompts[file]
 
     @property
     def database(self) -> ScopedDatabase:

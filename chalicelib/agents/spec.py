@@ -73,7 +73,10 @@ class LoadedAgent:
     Parameters
     ----------
     name
-        That of agent.yaml; the directory's where that could not be read.
+        That of agent.yaml; the directory's where that could not be read, or is another agent's.
+    spec
+        None where agent.yaml is refused or says that the agent is disabled; `config` is empty where it could not be
+        resolved.
     agent
         The instance; None where it is disabled in agent.yaml or could not be loaded.
     tables

@@ -4,6 +4,7 @@ use."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -77,6 +78,14 @@ def heartbeat() -> Heartbeat:
     return Heartbeat(database())
 
 
+_also_forgotten: list[Callable[[], None]] = []
+
+
+def on_forget(forget_own: Callable[[], None]) -> None:
+    """Let `forget` also call this, for what a domain keeps in the process."""
+    _also_forgotten.append(forget_own)
+
+
 def forget() -> None:
     """Close the connection and forget all of the above, so that the next use starts from the environment again:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
@@ -85,3 +94,5 @@ def forget() -> None:
     for made in (database, cache, rate_limit, breaker, heartbeat, settings):
         made.cache_clear()
     use_http(None)
+    for forget_own in _also_forgotten:
+        forget_own()
