@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from datetime import datetime
 
 # 2024-01-01T00:00:00Z in milliseconds: 42 bits of milliseconds from here last until 2163.
 _EPOCH_MS = 1_704_067_200_000
@@ -33,6 +34,24 @@ def new_id() -> int:
     with _lock:
         _last = max(candidate, _last + 1)
         return _last
+
+
+def id_at(moment: datetime) -> int:
+    """Return the smallest id that `new_id` makes at a moment: what was made before it has a smaller one.
+
+    Parameters
+    ----------
+    moment
+        Aware; one before 2024 gives 0, which no id is below.
+
+    Raises
+    ------
+    ValueError
+        For a naive datetime: Python would take it for the machine's local time.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a naive datetime is no moment")
+    return max(0, int(moment.timestamp() * 1000) - _EPOCH_MS) << _RANDOM_BITS
 
 
 def new_ulid() -> str:

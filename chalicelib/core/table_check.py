@@ -1,7 +1,7 @@
 """Does the database agree with the models; and the tables that are missing in it.
 
-Only `create_missing` writes, and it never alters: what exists and differs is shown by `check_table` and
-changed by a migration.
+Only `create_missing` and `create_table` write, and they never alter: what exists and differs is shown by `check_table`
+and changed by a migration.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from chalicelib.core.server_errors import server_code
 
 TABLE_EXISTS, NO_DATABASE = 1050, 1049
 COLLATION = "utf8mb4_bin"
+# Its columns in their order, and whether it is unique.
+IndexShape = tuple[tuple[str, ...], bool]
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (\S+) ON \S+ (\(.*\))", re.DOTALL)
 # What servers add to a type or spell in another way; it does not change what is stored.
 _NOISE = (
@@ -57,7 +59,7 @@ def check_table(bind: Engine | Connection, model: type[Base]) -> list[Result]:
     `PRIMARY`). What the database has and the model has not is listed, as a failure, where it could refuse the
     model's rows: a column that must be given a value, a unique index. A wrong collation fails the table.
     """
-    table = _table(model)
+    table = table_of(model)
     inspector = inspect(bind)
     if not inspector.has_table(table.name):
         return [Result(table.name, "table", False)]
@@ -85,13 +87,13 @@ def create_missing(database: DatabaseService, models: list[type[Base]] | None = 
     create_database(database)
     tables = list(Base.metadata.sorted_tables)
     if models is not None:
-        wanted = {_table(model) for model in models}
+        wanted = {table_of(model) for model in models}
         tables = [table for table in tables if table in wanted]
     with database.connection() as connection, _exclusive(connection):
         existing = set(inspect(connection).get_table_names())
         for table in tables:
             if table.name not in existing:
-                _create(connection, table)
+                create_table(connection, table)
         mapped = {mapper.local_table: mapper.class_ for mapper in Base.registry.mappers}
         wrong = [
             f"{table.name}: {result.type} {result.name}"
@@ -149,7 +151,9 @@ def _exists(database: DatabaseService) -> bool:
         raise
 
 
-def _create(connection: Connection, table: Table) -> None:
+def create_table(connection: Connection, table: Table) -> None:
+    """Create a table with its indexes, on MySQL by one statement; one that another process made meanwhile is left as
+    it is, and whether that is what the model wants must be checked afterwards."""
     statement = str(CreateTable(table).compile(dialect=connection.dialect))
     indexes = [str(CreateIndex(index).compile(dialect=connection.dialect)) for index in _ordered(table)]
     if connection.dialect.name == "sqlite":
@@ -161,7 +165,6 @@ def _create(connection: Connection, table: Table) -> None:
     try:
         connection.exec_driver_sql(head + "".join(keys) + "\n)" + options)
     except OperationalError as error:
-        # Another process was faster. Whether what it made is what the model wants is checked afterwards.
         if server_code(error) != TABLE_EXISTS:
             raise
 
@@ -170,7 +173,8 @@ def _ordered(table: Table) -> list[Index]:
     return sorted(table.indexes, key=lambda index: str(index.name))
 
 
-def _table(model: type[Base]) -> Table:
+def table_of(model: type[Base]) -> Table:
+    """Return the table of a model; a TypeError for one that has none."""
     table = model.__table__
     if not isinstance(table, Table):
         raise TypeError(f"{model.__name__} has no table of its own")
@@ -193,8 +197,9 @@ def _columns(inspector: Inspector, table: Table) -> list[Result]:
         seen = found.pop(column.name, None)
         agrees = (
             seen is not None
-            and _type_name(seen["type"], dialect) == _type_name(column.type, dialect)
+            and type_name(seen["type"], dialect) == type_name(column.type, dialect)
             and bool(seen["nullable"]) == bool(column.nullable)
+            and _collates(seen["type"], column.type)
         )
         results.append(Result(column.name, "column", agrees))
     for name, extra in found.items():
@@ -203,7 +208,14 @@ def _columns(inspector: Inspector, table: Table) -> list[Result]:
     return results
 
 
-def _type_name(kind: Any, dialect: Dialect) -> str:
+def _collates(seen: Any, wanted: Any) -> bool:
+    """False for a column whose collation is not the model's; a server tells only of one that is not its table's."""
+    found, expected = getattr(seen, "collation", None), getattr(wanted, "collation", None)
+    return found is None or str(found).lower() == str(expected or COLLATION).lower()
+
+
+def type_name(kind: Any, dialect: Dialect) -> str:
+    """Return a column's type as every server spells it, without what does not change what is stored."""
     name = str(kind.dialect_impl(dialect).compile(dialect=dialect)).lower()
     for pattern, replacement in _NOISE:
         name = pattern.sub(replacement, name)
@@ -213,20 +225,27 @@ def _type_name(kind: Any, dialect: Dialect) -> str:
 def _indexes(inspector: Inspector, table: Table) -> list[Result]:
     primary = inspector.get_pk_constraint(table.name)["constrained_columns"]
     results = [Result("PRIMARY", "index", primary == [column.name for column in table.primary_key.columns])]
-    found: dict[str, tuple[tuple[str, ...], bool]] = {
-        str(index["name"]): (tuple(str(name) for name in index["column_names"]), bool(index["unique"]))
-        for index in inspector.get_indexes(table.name)
-    }
-    for unique in inspector.get_unique_constraints(table.name):
-        found[str(unique["name"])] = (tuple(unique["column_names"]), True)
-    for name, expected in _wanted_indexes(table).items():
+    found = found_indexes(inspector, table.name)
+    for name, expected in wanted_indexes(table).items():
         results.append(Result(name, "index", found.pop(name, None) == expected))
     results += [Result(name, "index", False) for name, (_, unique) in found.items() if unique]
     return results
 
 
-def _wanted_indexes(table: Table) -> dict[str, tuple[tuple[str, ...], bool]]:
-    wanted: dict[str, tuple[tuple[str, ...], bool]] = {
+def found_indexes(inspector: Inspector, name: str) -> dict[str, IndexShape]:
+    """Return the indexes and unique constraints that a table has, by their names."""
+    found: dict[str, IndexShape] = {
+        str(index["name"]): (tuple(str(name) for name in index["column_names"]), bool(index["unique"]))
+        for index in inspector.get_indexes(name)
+    }
+    for unique in inspector.get_unique_constraints(name):
+        found[str(unique["name"])] = (tuple(unique["column_names"]), True)
+    return found
+
+
+def wanted_indexes(table: Table) -> dict[str, IndexShape]:
+    """Return the indexes and unique constraints that a model declares, by their names."""
+    wanted: dict[str, IndexShape] = {
         str(index.name): (tuple(column.name for column in index.columns), bool(index.unique))
         for index in _ordered(table)
     }

@@ -1,14 +1,14 @@
 """Bringing the database to what this release needs: on deploy, and when the local stack starts.
 
 The revisions of migrations/ run under a lock, so that several functions that migrate at once do it once. Then
-every table is compared with its model, the rows that must exist are added, and the first admin app is
-created.
+every table is compared with its model, the rows that must exist are added, the agents' tables are made or added to
+under the same lock, and the first admin app is created.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ from chalicelib.plugins.models import PluginGraph
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection
+
+    from chalicelib.agents.spec import OwnedTable
 
 # Every module that declares tables. A module that is missing here has no table after a migration; a test
 # compares this with the tree.
@@ -77,8 +79,9 @@ def migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Bring the database of this deployment to the newest revision.
 
     Returns
-    ------- `{"revision": ..., "tables": n, "adminCredential": "key:secret" or None}`; the credential only
-    where this call created the first admin app.
+    -------
+    `{"revision": ..., "tables": n, "agentTables": {"created": [...], "changed": [...], "problems": {...}},
+    "adminCredential": "key:secret" or None}`; the credential only where this call created the first admin app.
 
     Raises
     ------
@@ -92,24 +95,45 @@ def migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return migrate_database(process.database())
 
 
-def migrate_database(database: DatabaseService) -> dict[str, Any]:
-    """Do what `migrate` says on the given database, which is created where it is absent."""
+def migrate_database(
+    database: DatabaseService, agent_tables: Sequence[OwnedTable] | None = None
+) -> dict[str, Any]:
+    """Do what `migrate` says on the given database, which is created where it is absent.
+
+    Parameters
+    ----------
+    agent_tables
+        What the agents declare; None for the tables that all agents share.
+    """
+    from chalicelib.agents.tables.migration import migrate_agent_tables, shared_tables
     from chalicelib.apps.service import ensure_first_admin
 
-    revision = upgrade(database)
+    create_database(database)
+    with exclusive_connection(database) as connection:
+        revision = _upgrade(connection)
+        report = migrate_agent_tables(connection, shared_tables() if agent_tables is None else agent_tables)
     credential = database.run(lambda session: ensure_first_admin(_alone(session)))
-    return {"revision": revision, "tables": len(MODELS), "adminCredential": credential}
+    return {
+        "revision": revision,
+        "tables": len(MODELS),
+        "agentTables": report.as_dict(),
+        "adminCredential": credential,
+    }
 
 
 def upgrade(database: DatabaseService, *, lock_within_s: float = LOCK_WITHIN_S) -> str:
     """Run the missing revisions, check every table, seed the rows that must exist; return the revision."""
     create_database(database)
     with exclusive_connection(database, lock_within_s) as connection:
-        revision = run_revisions(connection)
-        check_tables(connection)
-        with Session(connection) as session:
-            _seed(session)
-            session.commit()
+        return _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> str:
+    revision = run_revisions(connection)
+    check_tables(connection)
+    with Session(connection) as session:
+        _seed(session)
+        session.commit()
     return revision
 
 
