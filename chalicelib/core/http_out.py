@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -30,7 +31,7 @@ from chalicelib.core.http_request import (
     forbid_unless_granted,
     parse_allowed,
 )
-from chalicelib.core.http_retry import MAX_RETRIES, retry
+from chalicelib.core.http_retry import MAX_RETRIES, Repeat, retry
 from chalicelib.core.settings import ONE_MIB
 
 MAX_REDIRECTS = 5
@@ -173,6 +174,14 @@ class HttpOut:
             vpc_ranges=_listed(env.get("HOTPLUG_VPC_RANGES", "")),
         )
 
+    def patient(self, seconds: float) -> HttpOut:
+        """Return this client for servers that think for long before they say anything: it waits so long for bytes,
+        and for everything together, unless a call's own `timeout_s` is shorter."""
+        other = copy(self)
+        other._timeouts = replace(self._timeouts, read=seconds)
+        other._total_timeout_s = seconds
+        return other
+
     def request(
         self,
         method: str,
@@ -183,6 +192,7 @@ class HttpOut:
         timeout_s: float | None = None,
         allowed_hosts: Collection[str] | None = None,
         retries: int = 0,
+        repeat: Repeat | None = None,
     ) -> OutResponse:
         """Send one request and return the answer, whatever its status.
 
@@ -195,6 +205,8 @@ class HttpOut:
         retries
             How often to try again, 0 to 5, after a failed connection, a broken or late answer, or a 502, 503
             or 504 without Retry-After. Only for idempotent methods; others are sent once.
+        repeat
+            Given, any method is tried again, and after these answers.
 
         Raises
         ------
@@ -218,8 +230,8 @@ class HttpOut:
         def attempt() -> OutResponse:
             return self._whole(call, allowed, deadline)
 
-        again = retries if call.method in IDEMPOTENT else 0
-        answer = retry(attempt, again, deadline, self._sleep) if again else attempt()
+        again = retries if repeat or call.method in IDEMPOTENT else 0
+        answer = retry(attempt, again, deadline, self._sleep, repeat) if again else attempt()
         return replace(answer, duration_ms=round((time.monotonic() - started) * 1000))
 
     def stream(

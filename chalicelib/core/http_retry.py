@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar, cast
 
 from chalicelib.core.errors import UpstreamFailed, UpstreamTimeout
@@ -28,8 +32,29 @@ class Answer(Protocol):
 AnAnswer = TypeVar("AnAnswer", bound=Answer)
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """The word of a caller who knows that its request does no harm when it arrives twice, whatever its method.
+
+    Parameters
+    ----------
+    statuses
+        Answers after which it is sent again, once their Retry-After has passed.
+    """
+
+    statuses: frozenset[int]
+
+    def asked_by(self, answer: Answer) -> bool:
+        """Return whether the answer is one of them."""
+        return answer.status in self.statuses
+
+
 def retry(
-    attempt: Callable[[], AnAnswer], retries: int, deadline: Deadline, sleep: Callable[[float], None]
+    attempt: Callable[[], AnAnswer],
+    retries: int,
+    deadline: Deadline,
+    sleep: Callable[[float], None],
+    repeat: Repeat | None = None,
 ) -> AnAnswer:
     """Return the first answer that is worth keeping, else the last one.
 
@@ -43,6 +68,8 @@ def retry(
         No pause ends after it.
     sleep
         How to wait, in seconds.
+    repeat
+        Other answers to try again after than 502, 503 and 504 without Retry-After.
 
     Raises
     ------
@@ -51,11 +78,13 @@ def retry(
     """
     import tenacity
 
+    # Full jitter: clients that failed together do not come back together.
+    jitter = tenacity.wait_random_exponential(multiplier=RETRY_BASE_S, max=RETRY_CEILING_S)
     again = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(retries + 1) | tenacity.stop_before_delay(deadline.bound(None)),
-        # Full jitter: clients that failed together do not come back together.
-        wait=tenacity.wait_random_exponential(multiplier=RETRY_BASE_S, max=RETRY_CEILING_S),
-        retry=tenacity.retry_if_exception(is_transient) | tenacity.retry_if_result(_asks_again),
+        wait=lambda state: max(jitter(state), _asked_pause(cast("Any", state.outcome)) if repeat else 0),
+        retry=tenacity.retry_if_exception(is_transient)
+        | tenacity.retry_if_result(repeat.asked_by if repeat else _asks_again),
         sleep=sleep,
         retry_error_callback=lambda state: cast("Any", state.outcome).result(),
     )
@@ -67,6 +96,25 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, UpstreamTimeout) or (
         isinstance(error, UpstreamFailed) and error.code in _TRANSIENT_CODES
     )
+
+
+def retry_after_s(answer: Answer, now: datetime | None = None) -> float | None:
+    """Return after how many seconds an answer asks to come back (RFC 9110, 10.2.3: seconds, or a date); None where it
+    does not say, or not so that it can be understood."""
+    text = (answer.header("retry-after") or "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    # RFC 5322 has dates without a known zone; RFC 9110 has only GMT.
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return float(max(0, math.ceil((moment - (now or datetime.now(UTC))).total_seconds())))
+
+
+def _asked_pause(outcome: Any) -> float:
+    return 0.0 if outcome.failed else retry_after_s(outcome.result()) or 0.0
 
 
 def _asks_again(answer: Answer) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from chalicelib.core.llm_errors import not_configured
 
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_TIMEOUT_S = 20.0
@@ -48,6 +51,10 @@ class Completion:
 
     Parameters
     ----------
+    usage
+        Zeros where the endpoint does not tell it, but always one call.
+    model
+        As the endpoint calls what answered.
     finish_reason
         `stop`, `length`, or what else the endpoint says.
     reasoning
@@ -69,11 +76,16 @@ class ChatOptions:
     ----------
     model
         The endpoint's name of a model; None for the configured one.
+    top_k
+        Sent where it is given. OpenAI's own API refuses it; most servers that speak its protocol take it.
     json_schema
         The answer must be one JSON value of this schema, where the endpoint can promise that; `{}` asks for any JSON
-        object.
+        object, which Bedrock cannot promise.
     timeout_s
-        Seconds for the call with all its retries.
+        Seconds for the call with all its retries, at most 300.
+    extra
+        Further fields of the request: of its body, with Bedrock of `additionalModelRequestFields`. With
+        `max_completion_tokens`, which OpenAI's reasoning models want, `max_tokens` is not sent.
     """
 
     model: str | None = None
@@ -85,6 +97,9 @@ class ChatOptions:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+DEFAULT_OPTIONS = ChatOptions()
+
+
 class Llm(Protocol):
     """A language model, or the clear absence of one."""
 
@@ -93,15 +108,68 @@ class Llm(Protocol):
         """Whether there is a model to ask."""
         ...
 
-    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions = ...) -> Completion:
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions = DEFAULT_OPTIONS) -> Completion:
         """Ask the model. Not inside a unit of work.
 
         Raises
         ------
         errors.Conflict
             `llm.not_configured`.
-        errors.HotplugError
-            `llm.failed` (502), `llm.timeout` (504), `llm.unavailable` (503, Retry-After), `llm.refused` (502): with
-            nothing of the prompt in it.
+        errors.Invalid
+            `llm.invalid_request`, `llm.prompt_too_large`, `llm.invalid_key`; `http.invalid_url`.
+        errors.Forbidden
+            `http.forbidden_address`: the endpoint is not on the public internet.
+        errors.UpstreamFailed
+            `llm.failed` (with `upstream: {status}` where there was an answer), `llm.refused`, `llm.invalid_answer`.
+        errors.Unavailable
+            `llm.unavailable` with Retry-After: the endpoint is away or busy, also after the retries, or its circuit is
+            open.
+        errors.UpstreamTimeout
+            `llm.timeout`.
+
+        None of them holds anything of the prompt, the answer or the key.
         """
         ...
+
+
+class NoLlm:
+    """The absence of a language model."""
+
+    @property
+    def configured(self) -> bool:
+        return False
+
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions = DEFAULT_OPTIONS) -> Completion:
+        raise not_configured("No language model is configured.")
+
+
+class MeteredLlm:
+    """A model whose usage is summed up: for one invocation. Threads may share it.
+
+    Parameters
+    ----------
+    inner
+        Whom to ask.
+    """
+
+    def __init__(self, inner: Llm) -> None:
+        self._inner = inner
+        self._usage = Usage()
+        # `+=` reads, adds and writes: two threads would lose a call.
+        self._lock = threading.Lock()
+
+    @property
+    def configured(self) -> bool:
+        return self._inner.configured
+
+    @property
+    def usage(self) -> Usage:
+        """What the answered calls cost so far; what a failed one cost nobody told."""
+        return self._usage
+
+    def chat(self, messages: Sequence[ChatMessage], options: ChatOptions = DEFAULT_OPTIONS) -> Completion:
+        """See `Llm.chat`."""
+        answer = self._inner.chat(messages, options)
+        with self._lock:
+            self._usage += answer.usage
+        return answer

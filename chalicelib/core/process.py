@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from chalicelib.core.database import DatabaseService
@@ -18,6 +18,7 @@ from chalicelib.core.settings import settings
 if TYPE_CHECKING:
     from chalicelib.core.breaker import Breaker
     from chalicelib.core.http_out import HttpOut
+    from chalicelib.core.llm import Llm
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
 INSTANCE_ID = uuid4().hex
@@ -72,6 +73,57 @@ def breaker() -> Breaker:
     return Breaker(StoredCircuits(database(), cache()), INSTANCE_ID, policy)
 
 
+_llm: Llm | None = None
+
+
+def llm(app_id: int) -> Llm:
+    """Return the deployment's language model as one app uses it; `NoLlm` where there is none."""
+    from chalicelib.core.llm import NoLlm
+
+    if _llm is not None:
+        return _llm
+    chosen = settings().llm
+    if chosen is None:
+        return NoLlm()
+    if chosen.url is not None:
+        return llm_at(app_id, chosen.url, chosen.model, lambda: chosen.key)
+    from chalicelib.core.llm_bedrock import BedrockLlm
+    from chalicelib.core.llm_report import ReportedLlm
+
+    return ReportedLlm(BedrockLlm(_bedrock, chosen.model), app_id, chosen.model)
+
+
+def llm_at(app_id: int, url: str, model: str | None, key: Callable[[], str | None]) -> Llm:
+    """Return the language model at an endpoint that an app names; see `llm_openai.OpenAiLlm`.
+
+    Raises
+    ------
+    errors.Invalid
+        `http.invalid_url`
+    """
+    from chalicelib.core.app_http import AppHttp
+    from chalicelib.core.llm_openai import OpenAiLlm
+    from chalicelib.core.llm_report import ReportedLlm
+    from chalicelib.core.llm_request import MAX_TIMEOUT_S
+
+    out = AppHttp(http().patient(MAX_TIMEOUT_S), breaker(), app_id)
+    return ReportedLlm(OpenAiLlm(out, url, model, key), app_id, model)
+
+
+@lru_cache(maxsize=8)
+def _bedrock(read_timeout_s: int) -> Any:
+    # A client has one read timeout, and takes 5 ms to make.
+    from chalicelib.core.llm_bedrock import bedrock_client
+
+    return bedrock_client(read_timeout_s)
+
+
+def use_llm(replacement: Llm | None) -> None:
+    """Let `llm()` return `replacement` for every app; None goes back to the settings'."""
+    global _llm
+    _llm = replacement
+
+
 @lru_cache(maxsize=1)
 def heartbeat() -> Heartbeat:
     """Return the writer of this process's instance rows."""
@@ -91,8 +143,9 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, breaker, heartbeat, settings):
+    for made in (database, cache, rate_limit, breaker, heartbeat, _bedrock, settings):
         made.cache_clear()
     use_http(None)
+    use_llm(None)
     for forget_own in _also_forgotten:
         forget_own()

@@ -18,6 +18,25 @@ _ORIGIN = r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+LLM_PROVIDERS = ("openai", "bedrock")
+
+
+@dataclass(frozen=True)
+class LlmSettings:
+    """The deployment's own language model.
+
+    Parameters
+    ----------
+    url
+        Base of the chat completions; None with Bedrock, whose endpoint is the region's.
+    """
+
+    provider: str
+    model: str
+    url: str | None
+    key: str | None = field(repr=False)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a deployment decides. Sizes are bytes and times seconds unless the name says otherwise.
@@ -53,6 +72,7 @@ class Settings:
     enable_market: bool
     # Web origins whose pages may speak MCP to this deployment.
     allowed_origins: frozenset[str]
+    llm: LlmSettings | None
     log_level: str
 
     @classmethod
@@ -109,6 +129,7 @@ class Settings:
             signature_policy=policy,
             enable_market=False,
             allowed_origins=_origins(env.get("HOTPLUG_ALLOWED_ORIGINS") or "", problems),
+            llm=_llm(env, problems),
             log_level=log_level,
         )
         if problems:
@@ -122,6 +143,40 @@ def _origins(text: str, problems: list[str]) -> frozenset[str]:
     if any(not re.fullmatch(_ORIGIN, origin) for origin in origins):
         problems.append("HOTPLUG_ALLOWED_ORIGINS must list origins such as https://app.example.com")
     return frozenset(origins)
+
+
+def _llm(env: Mapping[str, str], problems: list[str]) -> LlmSettings | None:
+    provider, model = env.get("HOTPLUG_LLM_PROVIDER") or "openai", env.get("HOTPLUG_LLM_MODEL") or ""
+    url, key = env.get("HOTPLUG_LLM_URL") or None, env.get("HOTPLUG_LLM_KEY") or None
+    if not (env.get("HOTPLUG_LLM_PROVIDER") or model or url or key):
+        return None
+    from chalicelib.core.llm_request import is_key, is_model
+
+    if provider not in LLM_PROVIDERS:
+        problems.append(f"HOTPLUG_LLM_PROVIDER must be one of {', '.join(LLM_PROVIDERS)}")
+    if not is_model(model):
+        problems.append("HOTPLUG_LLM_MODEL must name a model in 1 to 256 printable characters")
+    if provider == "bedrock" and (url or key):
+        problems.append(
+            "HOTPLUG_LLM_URL and HOTPLUG_LLM_KEY are not for Bedrock, which is called with the role"
+        )
+    if provider == "openai" and not _is_base_url(url or ""):
+        problems.append("HOTPLUG_LLM_URL must be a URL such as https://api.openai.com/v1")
+    if key and not is_key(key):
+        problems.append("HOTPLUG_LLM_KEY must be 1 to 4096 visible ASCII characters")
+    return LlmSettings(provider, model, url, key)
+
+
+def _is_base_url(text: str) -> bool:
+    # The runtime functions, which have no model, start without these parsers.
+    from chalicelib.core.addresses import parse_url
+    from chalicelib.core.errors import Invalid
+
+    try:
+        parse_url(text)
+    except Invalid:
+        return False
+    return True
 
 
 def _database_url(env: Mapping[str, str], problems: list[str]) -> str:

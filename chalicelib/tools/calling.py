@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import HotplugError, UpstreamFailed
 from chalicelib.core.http_out import OutResponse
 from chalicelib.core.settings import ONE_MIB
@@ -14,7 +15,6 @@ from chalicelib.tools.authorization import Authorization, Reveal, TimeLeft, Toke
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.binding.request import BoundRequest
-from chalicelib.tools.services import AppHttp
 
 DEFAULT_TIMEOUT_MS = 20_000
 MAX_TIMEOUT_MS = 25_000

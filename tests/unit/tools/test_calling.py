@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import UpstreamFailed, UpstreamTimeout
 from chalicelib.core.http_out import OutResponse
 from chalicelib.tools import calling
@@ -14,7 +15,6 @@ from chalicelib.tools.binding.arguments import Arguments
 from chalicelib.tools.binding.request import bind
 from chalicelib.tools.calling import Options, ReadyCall, ToolAnswer
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme
-from chalicelib.tools.services import AppHttp
 from tests.fakes.outbound import FakeHttp, answered
 from tests.unit.tools.binding import operations
 
