@@ -77,7 +77,12 @@ def daily(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
     return schedules.run(
-        "retain_versions", "retain_executions", "retain_tool_executions", "purge_tools", "tombstoned_objects"
+        "retain_versions",
+        "retain_executions",
+        "retain_agents",
+        "retain_tool_executions",
+        "purge_tools",
+        "tombstoned_objects",
     )
 
 

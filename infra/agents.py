@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from chalicelib.agents.loading.process import Deployment
+from chalicelib.agents.loading.process import registry_of_process
 from chalicelib.agents.spec import LoadedAgent
 
 
@@ -16,7 +16,7 @@ def main() -> int:
     """Print a line for each agent and return the process's exit status."""
     # The lines that a function logs on the way say the same, for operators.
     logging.disable(logging.CRITICAL)
-    agents = list(Deployment().registry)
+    agents = registry_of_process().all()
     for loaded in agents:
         print("\n".join(_lines(loaded)))
     return 1 if any(loaded.error for loaded in agents) else 0

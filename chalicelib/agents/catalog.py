@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Table, UniqueConstraint, select
 from sqlalchemy.orm import Session
 
-from chalicelib.agents.loading.models import leads_with_app, table_of
-from chalicelib.agents.models import INDEPENDENT, SHARED, AgentRow, AgentTable
+from chalicelib.agents.models import INDEPENDENT, SHARED, AgentRow
 from chalicelib.agents.services import Services
 from chalicelib.agents.spec import LoadedAgent, OwnedTable
-from chalicelib.agents.tables.check import READY, StoredTable, state_of
+from chalicelib.agents.tables.states import READY, check, stored_rows
 from chalicelib.core.errors import NotFound
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.housekeeping import count_rows
 from chalicelib.core.paging import Page
 from chalicelib.core.representation import timestamp
+from chalicelib.core.table_check import table_of
 
 ENABLED, DISABLED, ERROR = "enabled", "disabled", "error"
 
@@ -54,9 +54,8 @@ class Agent:
         """`enabled`, `disabled`, or `error` where it could not be loaded."""
         if self.loaded.error is not None:
             return ERROR
-        by_files = self.loaded.spec is not None and self.loaded.spec.enabled
         by_admins = self.decided is None or self.decided.is_enabled
-        return ENABLED if by_files and by_admins else DISABLED
+        return ENABLED if self.loaded.agent is not None and by_admins else DISABLED
 
     @property
     def history_mode(self) -> str | None:
@@ -83,9 +82,11 @@ def find(services: Services, name: str) -> Agent:
         The database is away.
     """
     decided = rows(services.cache).get(name)
-    loaded = services.agents.current(name, decided.generation if decided else None)
+    loaded = services.agents.registry.get(name)
     if loaded is None:
         raise not_found()
+    if decided is not None and decided.generation != (loaded.generation or 0):
+        loaded = services.agents.reload(name, generation=decided.generation)
     return Agent(loaded, decided)
 
 
@@ -104,23 +105,14 @@ def rows(cache: HotCache) -> Mapping[str, Decided]:
     return cache.load(("agents.rows",), read)
 
 
-def stored_tables(cache: HotCache) -> Mapping[str, StoredTable]:
-    """Return what `migrate` left of every table, by name; kept until it changes."""
+def table_states(services: Services, loaded: LoadedAgent) -> Mapping[str, str]:
+    """Return the state of each table that an agent uses, by name, as `migrate` left it; kept until that changes."""
 
-    def read(session: Session) -> tuple[dict[str, StoredTable], list[Dependency]]:
-        found = {
-            row.table_name: StoredTable(row.owner, row.schema_hash, tuple(row.problems))
-            for row in session.scalars(select(AgentTable))
-        }
-        return found, [("agents", "*")]
+    def read(session: Session) -> tuple[dict[str, str], list[Dependency]]:
+        rows = stored_rows(session, loaded.tables)
+        return check(rows, loaded.tables), [("agents", "*")]
 
-    return cache.load(("agents.tables",), read)
-
-
-def table_states(services: Services, loaded: LoadedAgent) -> dict[str, str]:
-    """Return the state of each table that an agent uses, by name, as `migrate` left it."""
-    stored = stored_tables(services.cache)
-    return {table.name: state_of(table, stored.get(table.name)) for table in loaded.tables}
+    return services.cache.load(("agents.tables", loaded.name), read)
 
 
 def tables_not_ready(services: Services, loaded: LoadedAgent) -> dict[str, str]:
@@ -132,7 +124,7 @@ def list_agents(services: Services, page: Page) -> dict[str, Any]:
     """Return a page of all agents by name."""
     position = page.position(1)
     after = position[0] if position else ""
-    names = [name for name in services.agents.names() if name > after]
+    names = [name for name in services.agents.registry.names() if name > after]
     shown = names[: page.limit]
     cursor = page.encode([shown[-1]]) if len(names) > page.limit else None
     return {"items": [summary(find(services, name)) for name in shown], "nextCursor": cursor}
@@ -176,10 +168,16 @@ def detail(services: Services, agent: Agent, app_id: int) -> dict[str, Any]:
 
 def _count(session: Session, table: OwnedTable, app_id: int, agent_name: str) -> int | None:
     """The app's rows, up to a bound; None where no index leads to them."""
-    columns = table_of(table.model).c
-    if table.mode == INDEPENDENT and not leads_with_app(table_of(table.model)):
+    columns: Any = table_of(table.model).c
+    if table.mode == INDEPENDENT and not _leads_with_app(table_of(table.model)):
         return None
     own = columns.app_id == app_id
     if table.mode == SHARED:
         own &= columns.agent_name == agent_name
     return count_rows(session, columns.id, own)
+
+
+def _leads_with_app(table: Table) -> bool:
+    uniques = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
+    indexes = [index.columns for index in table.indexes]
+    return any(next(iter(columns)).name == "app_id" for columns in (*uniques, *indexes))

@@ -7,18 +7,15 @@ the unit that answers the request: a turn is stored as a whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chalicelib.agents import catalog
-from chalicelib.agents.access import PluginAccess, ToolAccess
 from chalicelib.agents.base import AgentBase, AgentServices, Reply
 from chalicelib.agents.catalog import DISABLED, Agent
+from chalicelib.agents.container import Invocation
 from chalicelib.agents.history.place import Place
 from chalicelib.agents.history.thread import ThreadHistory, Turn
-from chalicelib.agents.models import INDEPENDENT
-from chalicelib.agents.scope.database import for_agent
-from chalicelib.agents.scope.scope import Scope
 from chalicelib.agents.services import Services
 from chalicelib.agents.spec import AgentSpec
 from chalicelib.core import telemetry
@@ -90,24 +87,24 @@ def invoke(
     agent = catalog.find(services, name)
     instance, spec = _ready(services, agent)
     thread = thread_id or new_ulid()
-    history = _history(services, caller, agent, thread)
-    llm = MeteredLlm(services.llm_of(caller.app_id))
-    mine = instance.bound(_services(services, caller, agent, spec, history, llm))
+    handed, llm, history = _handed(services, caller, agent, thread, place_of(agent))
+    mine = instance.bound(handed)
     with telemetry.operation("agent.invoke", agent=name, version=spec.version) as operation:
         try:
             with operation.phase("agent"):
                 reply = _reply(name, mine.invoke(message, thread, context or {}))
         except HotplugError:
-            _measure(llm.usage, failed=True)
+            _measure(failed=True)
             raise
         except Exception as error:
             # An agent is a part of the release: whatever it raises is told by its kind, and found in the log.
             telemetry.exception("agent.crashed", error, agent=name)
-            _measure(llm.usage, failed=True)
+            _measure(failed=True)
             raise UpstreamFailed(f"The agent failed: {type(error).__name__}.", code="agent.failed") from error
-        _measure(llm.usage, failed=False)
-        operation.note(tokens=llm.usage.input_tokens + llm.usage.output_tokens)
-    return Answered(thread, message, reply, thread_id is None, llm.usage, history)
+        _measure(failed=False)
+        usage = Usage() if llm is None else llm.usage
+        operation.note(tokens=usage.input_tokens + usage.output_tokens)
+    return Answered(thread, message, reply, thread_id is None, usage, history)
 
 
 def store(session: Unit, answered: Answered) -> dict[str, Any]:
@@ -154,31 +151,16 @@ def place_of(agent: Agent) -> Place | None:
     return Place(agent.loaded.history_models, mode, moving_to)
 
 
-def _history(services: Services, caller: Caller, agent: Agent, thread_id: str) -> ThreadHistory | None:
-    place = place_of(agent)
-    if place is None:
-        return None
-    return ThreadHistory(services.database, caller.app_id, agent.name, thread_id, place)
-
-
-def _services(
-    services: Services,
-    caller: Caller,
-    agent: Agent,
-    spec: AgentSpec,
-    history: ThreadHistory | None,
-    llm: MeteredLlm,
-) -> AgentServices:
-    own = frozenset(table.name for table in agent.loaded.tables if table.mode == INDEPENDENT)
-    scope = Scope(app_id=caller.app_id, agent_name=agent.name, tables=own, role=caller.role)
-    return AgentServices(
-        caller=caller,
-        database=for_agent(services.database, scope),
-        llm=llm,
-        tools=ToolAccess(services.tools, caller, spec.tools),
-        plugins=PluginAccess(services.plugins, services.heartbeat, caller, spec.plugins),
-        history=history,
-    )
+def _handed(
+    services: Services, caller: Caller, agent: Agent, thread_id: str, place: Place | None
+) -> tuple[AgentServices, MeteredLlm | None, ThreadHistory | None]:
+    """What the agent works with in this call, the meter of its model, and where its messages go."""
+    made = services.container.services(Invocation(agent.loaded, caller, thread_id))
+    llm = None if made.llm is None else MeteredLlm(made.llm)
+    history = None
+    if place is not None:
+        history = ThreadHistory(services.database, caller.app_id, agent.name, thread_id, place)
+    return replace(made, llm=llm, history=history), llm, history
 
 
 def _reply(name: str, given: Any) -> Reply:
@@ -190,6 +172,6 @@ def _reply(name: str, given: Any) -> Reply:
     return reply
 
 
-def _measure(usage: Usage, *, failed: bool) -> None:
+def _measure(*, failed: bool) -> None:
     telemetry.metric("agent.invocations", 1)
     telemetry.metric("agent.failures", int(failed))

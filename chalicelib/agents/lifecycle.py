@@ -30,7 +30,7 @@ def enable(session: Unit, caller: Caller, agent: Agent) -> dict[str, Any]:
             code="agent.broken",
             extensions={"loadError": error.as_dict()},
         )
-    if agent.loaded.spec is None or not agent.loaded.spec.enabled:
+    if agent.loaded.agent is None:
         raise Conflict("Its agent.yaml says `enabled: false`.", code="agent.disabled_by_file")
     return _decide(session, caller, agent, "enable", enabled=True)
 

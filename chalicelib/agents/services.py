@@ -1,21 +1,19 @@
-"""What the agent domain works with: the services of one process."""
+"""What the agent domain works with: the services of one process, and what of them an agent is handed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from chalicelib.agents.loading.process import Deployment, deployment_of_process
-from chalicelib.apps import secrets
+from chalicelib.agents.access import PluginAccess, ToolAccess
+from chalicelib.agents.container import Invocation, ServiceContainer
+from chalicelib.agents.loading.loader import AgentLoader
+from chalicelib.agents.loading.process import loader_of_process
+from chalicelib.agents.scope.access import Scope
+from chalicelib.agents.scope.sessions import AgentDatabase, for_agent
 from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.instances import Heartbeat
-from chalicelib.core.llm import Llm, NoLlm
-from chalicelib.core.settings import settings
-from chalicelib.plugins.services import Services as PluginServices
 from chalicelib.plugins.services import plugin_services
-from chalicelib.tools.services import Services as ToolServices
 from chalicelib.tools.services import tool_services
 
 
@@ -25,54 +23,42 @@ class Services:
 
     Parameters
     ----------
-    llm_of
-        Returns the language model that an app's calls go to.
+    container
+        Makes what an agent is handed; its history and the meter of its model belong to the invocation itself.
     """
 
     database: DatabaseService
     cache: HotCache
-    agents: Deployment
-    llm_of: Callable[[int], Llm]
-    tools: ToolServices
-    plugins: PluginServices
-    heartbeat: Heartbeat
+    agents: AgentLoader
+    container: ServiceContainer
 
 
 def agent_services() -> Services:
     """Return the services of this process; what `process.forget` forgets is forgotten here too."""
-    return Services(
-        process.database(),
-        process.cache(),
-        deployment_of_process(),
-        llm_of_app,
-        tool_services(),
-        plugin_services(),
-        process.heartbeat(),
+    container = _container()
+    return Services(process.database(), process.cache(), loader_of_process(container), container)
+
+
+def _container() -> ServiceContainer:
+    return ServiceContainer(
+        database=_scoped,
+        llm=lambda invocation: process.llm(invocation.caller.app_id),
+        tools=_tools,
+        plugins=_plugins,
     )
 
 
-def llm_of_app(app_id: int) -> Llm:
-    """Return the model that this deployment's settings name, called on behalf of an app; `NoLlm` where they name none.
-
-    An endpoint's key is the app's own: the secret that HOTPLUG_LLM_SECRET names. An app without it has no model.
-    """
-    chosen = settings()
-    if chosen.llm_provider == "bedrock" and chosen.llm_model:
-        from chalicelib.core.llm_bedrock import BedrockLlm
-
-        return BedrockLlm(chosen.llm_model)
-    if chosen.llm_provider == "openai" and chosen.llm_model and chosen.llm_url:
-        from chalicelib.core.llm_openai import OpenAiLlm
-
-        known = _key_of(app_id, chosen.llm_secret)
-        if known is not None:
-            return OpenAiLlm(tool_services().http_of(app_id), chosen.llm_url, chosen.llm_model, known)
-    return NoLlm()
+def _scoped(invocation: Invocation) -> AgentDatabase:
+    agent = invocation.agent
+    return for_agent(process.database(), Scope.of(invocation.caller, agent.name, agent.tables))
 
 
-def _key_of(app_id: int, name: str | None) -> Callable[[], str | None] | None:
-    """What returns the endpoint's key when it is needed; None for an app that has none."""
-    if name is None:
-        return lambda: None
-    found = secrets.stored(process.cache(), app_id, name)
-    return None if found is None else lambda: secrets.opened(process.database(), process.cache(), found)
+def _tools(invocation: Invocation) -> ToolAccess:
+    spec = invocation.agent.spec
+    return ToolAccess(tool_services(), invocation.caller, spec.tools if spec else frozenset())
+
+
+def _plugins(invocation: Invocation) -> PluginAccess:
+    spec = invocation.agent.spec
+    allowed = spec.plugins if spec else frozenset()
+    return PluginAccess(plugin_services(), process.heartbeat(), invocation.caller, allowed)

@@ -7,6 +7,8 @@ from typing import Any
 from chalicelib.agents.models import MODES, MOVE_STATES
 from chalicelib.agents.moves.service import KEEP_DAYS, MOST_KEEP_DAYS
 from chalicelib.agents.names import THREAD_ID_PATTERN
+from chalicelib.agents.tables.catalog import MAX_DAYS, MAX_ROWS
+from chalicelib.agents.tables.states import STATES
 from chalicelib.api.parameters import resource
 
 TEXT: dict[str, Any] = {"type": "string"}
@@ -18,10 +20,10 @@ TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
 MODE: dict[str, Any] = {"enum": list(MODES)}
 OPTIONAL_MODE: dict[str, Any] = {"enum": [*MODES, None]}
 TABLE_STATE: dict[str, Any] = {
-    "enum": ["ready", "missing", "outdated", "foreign"],
-    "description": "As the last deployment left it; `foreign` belongs to another agent.",
+    "enum": list(STATES),
+    "description": "As the last deployment left it. `foreign` belongs to another agent; `unknown`: no agent of this "
+    "release declares it.",
 }
-MAX_DAYS, MAX_ROWS = 36_500, 10**15
 MAX_MESSAGE = 100_000
 
 _AGENT: dict[str, Any] = {
@@ -98,25 +100,26 @@ MESSAGE = resource(
     "AgentMessage",
     {"messageId": TEXT, "role": TEXT, "content": TEXT, "metadata": METADATA, "createdAt": TIME},
 )
-TABLE = resource(
-    "AgentTable",
+_TABLE: dict[str, Any] = {
+    "table": TEXT,
+    "owner": {**TEXT, "description": "An agent's name; `shared` for a table that all share."},
+    "mode": MODE,
+    "retainDays": {"type": ["integer", "null"]},
+    "retainRows": {"type": ["integer", "null"]},
+    "problems": {**TEXTS, "description": "What the last deployment could not change by itself."},
+    "updatedAt": TIME,
+}
+TABLE = resource("AgentTable", _TABLE)
+CHECKED_TABLE = resource(
+    "CheckedAgentTable",
     {
-        "table": TEXT,
-        "owner": {**TEXT, "description": "An agent's name; `shared` for a table that all share."},
-        "mode": MODE,
-        "state": {
-            "enum": [*TABLE_STATE["enum"], "unclaimed"],
-            "description": "`unclaimed`: no agent of this release has it; its rows are kept.",
-        },
-        "retainDays": {"type": ["integer", "null"]},
-        "retainRows": {"type": ["integer", "null"]},
-        "problems": {**TEXTS, "description": "What the last deployment could not change by itself."},
+        **_TABLE,
+        "state": TABLE_STATE,
         "checks": {
             "type": "array",
             "items": resource("TableCheck", {"name": TEXT, "type": TEXT, "success": {"type": "boolean"}}),
             "description": "The table, compared with its model now.",
         },
-        "updatedAt": TIME,
     },
 )
 RETENTION: dict[str, Any] = {

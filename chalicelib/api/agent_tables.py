@@ -6,7 +6,7 @@ from typing import Any
 
 from chalice.app import Blueprint
 
-from chalicelib.api.agent_schemas import MOVE, NEW_MOVE, RETENTION, TABLE
+from chalicelib.api.agent_schemas import CHECKED_TABLE, MOVE, NEW_MOVE, RETENTION, TABLE
 from chalicelib.api.endpoint import BASE, endpoint
 from chalicelib.api.parameters import PAGE, page_of
 from chalicelib.api.request import Answer, Request
@@ -19,13 +19,13 @@ RETRY_AFTER_S = 60
 
 @endpoint(
     blueprint, "GET", "/agents/tables", role="admin", query=PAGE,
-    returns={200: page_of(TABLE)}, summary="Every table of the agents, compared with its model now",
+    returns={200: page_of(CHECKED_TABLE)}, summary="Every table of the agents, compared with its model now",
 )  # fmt: skip
 def list_tables(request: Request) -> dict[str, Any]:
-    from chalicelib.agents.services import agent_services
-    from chalicelib.agents.tables import listing
+    from chalicelib.agents.tables import catalog
 
-    return listing.list_tables(agent_services(), request.page())
+    with request.reads() as session:
+        return catalog.list_tables(session, request.page(), _declared())
 
 
 @endpoint(
@@ -33,15 +33,12 @@ def list_tables(request: Request) -> dict[str, Any]:
     returns={200: TABLE}, summary="How long its rows are kept, and how many",
 )  # fmt: skip
 def patch_table(request: Request) -> Answer:
-    from chalicelib.agents.services import agent_services
-    from chalicelib.agents.tables import listing
+    from chalicelib.agents.tables import catalog
 
-    services, name = agent_services(), request.path["table"]
-    # Compared before the unit: it takes several statements, and holds no lock.
-    checks = listing.checks_of(services, name)
+    name, declared = request.path["table"], _declared()
     return request.write(
-        lambda session: listing.set_retention(
-            session, request.caller, services.agents.tables(), name, request.if_match, request.body, checks
+        lambda session: catalog.set_retention(
+            session, request.caller, name, request.body, request.if_match, declared
         )
     )
 
@@ -106,6 +103,14 @@ def cancel_move(request: Request) -> Answer:
         return service.get_move(session, name, move_id)
 
     return request.write(work)
+
+
+def _declared() -> dict[str, Any]:
+    """Every table that an agent of this release declares, by name."""
+    from chalicelib.agents.loading.process import registry_of_process
+    from chalicelib.agents.loading.registry import agent_tables
+
+    return {table.name: table for table in agent_tables(registry_of_process())}
 
 
 def _known(request: Request) -> str:

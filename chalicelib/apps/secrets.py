@@ -158,7 +158,7 @@ class StoredSecret:
 
     app_id: int
     name: str
-    ciphertext: bytes
+    ciphertext: str
 
 
 def stored(cache: HotCache, app_id: int, name: str) -> StoredSecret | None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection
 
+    from chalicelib.agents.loading.registry import AgentRegistry
     from chalicelib.agents.spec import OwnedTable
 
 # Every module that declares tables. A module that is missing here has no table after a migration; a test
@@ -103,15 +104,18 @@ def migrate_database(
     Parameters
     ----------
     agent_tables
-        What the agents declare; None for the tables that all agents share.
+        What the agents declare; None for the agents of this release, which then get their rows, too.
     """
-    from chalicelib.agents.tables.migration import migrate_agent_tables, shared_tables
+    from chalicelib.agents.tables.migration import migrate_agent_tables
+    from chalicelib.agents.tables.rows import sync_agents
     from chalicelib.apps.service import ensure_first_admin
 
     create_database(database)
     with exclusive_connection(database) as connection:
         revision = _upgrade(connection)
-        report = migrate_agent_tables(connection, shared_tables() if agent_tables is None else agent_tables)
+        report = migrate_agent_tables(connection, _declared() if agent_tables is None else agent_tables)
+    if agent_tables is None:
+        database.run(lambda session: sync_agents(session, _registry().all()))
     credential = database.run(lambda session: ensure_first_admin(_alone(session)))
     return {
         "revision": revision,
@@ -119,6 +123,18 @@ def migrate_database(
         "agentTables": report.as_dict(),
         "adminCredential": credential,
     }
+
+
+def _registry() -> AgentRegistry:
+    from chalicelib.agents.loading.process import registry_of_process
+
+    return registry_of_process()
+
+
+def _declared() -> Sequence[OwnedTable]:
+    from chalicelib.agents.loading.registry import agent_tables
+
+    return agent_tables(_registry())
 
 
 def upgrade(database: DatabaseService, *, lock_within_s: float = LOCK_WITHIN_S) -> str:
