@@ -77,15 +77,23 @@ def missing_revisions() -> list[tuple[str, list[str]]]:
         )
         with engine.connect() as connection:
             run_revisions(connection)
-            context = MigrationContext.configure(connection, opts={"include_name": only(MODELS)})
+            context = MigrationContext.configure(connection, opts=only(MODELS))
             upgrades = produce_migrations(context, Base.metadata).upgrade_ops
     return list(_revisions(list(upgrades.ops) if upgrades else []))
 
 
-def only(models: Iterable[type[Base]]) -> Callable[[str | None, str, Any], bool]:
-    """Return Alembic's `include_name` for the tables of these models."""
+def only(models: Iterable[type[Base]]) -> dict[str, Callable[..., bool]]:
+    """Return Alembic's options for comparing the tables of these models alone, on both sides: those of agents, which
+    `migrate` makes by itself, are declared on the same metadata."""
     tables = {model.__tablename__ for model in models}
-    return lambda name, kind, _parents: kind != "table" or name in tables
+
+    def named(name: str | None, kind: str, _parents: Any) -> bool:
+        return kind != "table" or name in tables
+
+    def declared(_object: Any, name: str | None, kind: str, _reflected: bool, _compared: Any) -> bool:
+        return kind != "table" or name in tables
+
+    return {"include_name": named, "include_object": declared}
 
 
 def _revisions(operations: list[Any]) -> Iterator[tuple[str, list[str]]]:

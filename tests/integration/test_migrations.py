@@ -79,7 +79,7 @@ def compare(migrated: DatabaseService, url: str) -> None:
     created = create_schema(url)
     with migrated.connection() as ours:
         from_revisions = structure(ours)
-        context = MigrationContext.configure(ours, opts={"include_name": generate.only(MODELS)})
+        context = MigrationContext.configure(ours, opts=generate.only(MODELS))
         assert compare_metadata(context, Base.metadata) == []
     with created.connection() as theirs:
         assert from_revisions == structure(theirs)
