@@ -201,7 +201,8 @@ def _present(session: Session, pair: Pair, part: Range) -> set[int]:
     source, target = pair.source, pair.target
     owner = target.agent_name if is_shared(target) else literal(pair.agent_name)
     query = select(source.id, source.app_id, target.app_id.label("its_app_id"), owner.label("owner"))
-    query = query.join(target, target.id == source.id)
+    # From the source to the target: between the same ids a shared target also has the rows of all other agents.
+    query = query.join(target, target.id == source.id).prefix_with("STRAIGHT_JOIN", dialect="mysql")
     found = set()
     for row in session.execute(_walk(query, source, pair.agent_name, part.after, part.through)):
         if (row.its_app_id, row.owner) != (row.app_id, pair.agent_name):
