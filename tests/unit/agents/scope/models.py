@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, MetaData, String, Table, create_engine, insert
+from sqlalchemy import BigInteger, MetaData, String, Table, create_engine, delete, insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -110,10 +110,21 @@ def seed(connection: Connection, whose: list[tuple[int, str]]) -> None:
     connection.execute(insert(SharedNote.__table__), notes)
 
 
+EVERYBODY = [(app, agent) for app in APPS for agent in AGENTS]
+
+
+def seeded_again(service: DatabaseService) -> None:
+    """Put a world's rows back as they were."""
+    with service.engine.begin() as connection:
+        for table in TABLES:
+            connection.execute(delete(table))
+        seed(connection, EVERYBODY)
+
+
 @contextmanager
 def world(url: str) -> Iterator[DatabaseService]:
     """Yield a service on a database that has these tables, and everybody's rows in them."""
-    with _filled(url, [(app, agent) for app in APPS for agent in AGENTS]) as service:
+    with _filled(url, EVERYBODY) as service:
         yield service
 
 
