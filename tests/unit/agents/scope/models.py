@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, MetaData, String, Table, create_engine, delete, insert
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, create_engine, delete, insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -24,6 +24,17 @@ class Root(DeclarativeBase):
     cache_scope: ClassVar[str | None] = None
 
 
+LINK = Table(
+    "agentflow_shared_link",
+    Root.metadata,
+    Column("thread_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("app_id", BigInteger, nullable=False),
+    Column("agent_name", String(100), nullable=False),
+    Column("own_id", BigInteger, primary_key=True, autoincrement=False),
+    mysql_charset="utf8mb4",
+)
+
+
 class SharedThread(Root):
     __tablename__ = "agentflow_shared_thread"
     __table_args__ = (MYSQL_TABLE,)
@@ -36,6 +47,11 @@ class SharedThread(Root):
         back_populates="thread",
         primaryjoin="SharedThread.id == foreign(SharedNote.thread_id)",
         order_by="SharedNote.id",
+    )
+    tags: Mapped[list[AOwn]] = relationship(
+        secondary=LINK,
+        primaryjoin="SharedThread.id == foreign(agentflow_shared_link.c.thread_id)",
+        secondaryjoin="AOwn.id == foreign(agentflow_shared_link.c.own_id)",
     )
 
 
