@@ -43,12 +43,15 @@ class ScopedCompiler:
         How often each table was rendered, and how often criteria were added for it. They must be equal.
     tables
         Every table that the statement reads or writes, raw SQL included.
+    filled
+        Whether it is an INSERT that sets the columns of the scope.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.rendered: Counter[str] = Counter()
         self.scoped: Counter[str] = Counter()
         self.tables: set[str] = set()
+        self.filled = False
         # Reading across agents renders other criteria, so the engine keeps such statements apart.
         self.across = current.get().across
         self.app, self.agent = app_value(), agent_value()
@@ -135,13 +138,6 @@ class ScopedCompiler:
         scoped = _narrowed(delete_stmt, self.delete_criteria(_targets(state)))
         return super().visit_delete(scoped, visiting_cte=visiting_cte, **kwargs)  # type: ignore[misc]
 
-    def delete_table_clause(self, delete_stmt: Any, from_table: Any, extra_froms: Any, **kwargs: Any) -> Any:
-        text = super().delete_table_clause(delete_stmt, from_table, extra_froms, **kwargs)  # type: ignore[misc]
-        if extra_froms:
-            # `DELETE FROM t USING t, x`: the first t says which rows go, the second is the one that is read.
-            self.rendered[_table_name(from_table)] -= 1
-        return text
-
     def visit_insert(
         self, insert_stmt: Any, visited_bindparam: Any = None, visiting_cte: Any = None, **kwargs: Any
     ) -> Any:
@@ -153,6 +149,7 @@ class ScopedCompiler:
         filled = filling.filled(insert_stmt, self.insert_values(name))
         text = super().visit_insert(filled, visiting_cte=visiting_cte, **kwargs)  # type: ignore[misc]
         filling.require_columns(text, name)
+        self.filled = True
         return text
 
     # -- the record ------------------------------------------------------------------------------------------------
@@ -165,6 +162,7 @@ class ScopedCompiler:
             current.get().require(table)
 
     def visit_table(self, table: Any, asfrom: bool = False, **kwargs: Any) -> Any:
+        # As a hint only its name is repeated: `DELETE FROM t USING t, x`.
         if asfrom and not kwargs.get("ashint"):
             name = require_agent_table(table.name, getattr(table, "schema", None))
             self._meet(name)
@@ -176,7 +174,9 @@ class ScopedCompiler:
     def visit_textclause(self, textclause: Any, *args: Any, **kwargs: Any) -> Any:
         outer = getattr(self, "stack", [])
         whole = not outer or isinstance(outer[-1]["selectable"], TextualSelect)
-        self._meet(*raw_sql.read(textclause.text, statement=whole))
+        # A text may be a FROM element itself.
+        written = f"FROM {textclause.text}" if kwargs.get("asfrom") else textclause.text
+        self._meet(*raw_sql.read(written, statement=whole))
         if scoped := {APP_COLUMN, AGENT_COLUMN} & set(textclause._bindparams):
             # Whatever the caller gave for them.
             textclause = copy.copy(textclause)
@@ -239,12 +239,6 @@ def _narrowed(statement: Any, criteria: list[ColumnElement[bool]]) -> Any:
     given = tuple(_closed(clause) for clause in statement._where_criteria)
     narrowed._where_criteria = (*criteria, *given)
     return narrowed
-
-
-def _table_name(element: Any) -> str:
-    while isinstance(element, AliasedReturnsRows):
-        element = element.element
-    return str(element.name).lower()
 
 
 def _refuse_prefixes(statement: Any) -> None:

@@ -123,6 +123,8 @@ def _check_record(compiled: Any, access: Access) -> None:
             sorted((compiled.rendered - compiled.scoped) + (compiled.scoped - compiled.rendered))
         )
         raise ScopeViolation(f"the criteria of the scope do not fit the tables of a statement: {missing}")
+    if compiled.isinsert and not compiled.filled:
+        raise ScopeViolation("an INSERT without the columns of the scope")
     for table in compiled.tables:
         access.require(table)
 

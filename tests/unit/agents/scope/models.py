@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, MetaData, String, Table, create_engine, insert
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, create_engine, delete, insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -24,6 +24,17 @@ class Root(DeclarativeBase):
     cache_scope: ClassVar[str | None] = None
 
 
+LINK = Table(
+    "agentflow_shared_link",
+    Root.metadata,
+    Column("thread_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("app_id", BigInteger, nullable=False),
+    Column("agent_name", String(100), nullable=False),
+    Column("own_id", BigInteger, primary_key=True, autoincrement=False),
+    mysql_charset="utf8mb4",
+)
+
+
 class SharedThread(Root):
     __tablename__ = "agentflow_shared_thread"
     __table_args__ = (MYSQL_TABLE,)
@@ -36,6 +47,11 @@ class SharedThread(Root):
         back_populates="thread",
         primaryjoin="SharedThread.id == foreign(SharedNote.thread_id)",
         order_by="SharedNote.id",
+    )
+    tags: Mapped[list[AOwn]] = relationship(
+        secondary=LINK,
+        primaryjoin="SharedThread.id == foreign(agentflow_shared_link.c.thread_id)",
+        secondaryjoin="AOwn.id == foreign(agentflow_shared_link.c.own_id)",
     )
 
 
@@ -110,10 +126,21 @@ def seed(connection: Connection, whose: list[tuple[int, str]]) -> None:
     connection.execute(insert(SharedNote.__table__), notes)
 
 
+EVERYBODY = [(app, agent) for app in APPS for agent in AGENTS]
+
+
+def seeded_again(service: DatabaseService) -> None:
+    """Put a world's rows back as they were."""
+    with service.engine.begin() as connection:
+        for table in TABLES:
+            connection.execute(delete(table))
+        seed(connection, EVERYBODY)
+
+
 @contextmanager
 def world(url: str) -> Iterator[DatabaseService]:
     """Yield a service on a database that has these tables, and everybody's rows in them."""
-    with _filled(url, [(app, agent) for app in APPS for agent in AGENTS]) as service:
+    with _filled(url, EVERYBODY) as service:
         yield service
 
 

@@ -78,7 +78,7 @@ def _outcome(database: Any, ops: list[Op], fill: dict[str, Any]) -> tuple[list[A
                         answers.append(op.run(session, fill))
                 except ScopeViolation:
                     raise
-                except SQLAlchemyError as error:
+                except (SQLAlchemyError, NotImplementedError) as error:
                     # What a server cannot do, it cannot do in either world.
                     answers.append(type(error).__name__)
                     session.expunge_all()
