@@ -204,19 +204,19 @@ def _delete_batch(session: Unit, cut: _Cut, after: int | None) -> _Batch:
 
 
 def _gone(session: Unit, cut: _Cut, keys: list[Any]) -> Executable:
-    """Return the statement that deletes rows by their keys, one look-up each.
+    """Return the statement that deletes rows by their keys, in the order of the keys.
 
     Left to itself a MySQL-family server reads a table of some thousand rows from end to end for five hundred keys; then
-    it locks, one by one, the rows that stay as well, and waits for whoever writes to them. The form of DELETE that
-    takes a hint is the one for several tables.
+    it locks, one by one, the rows that stay as well, and waits for whoever writes to them. Told an order and a number
+    it goes along the primary key and ends at the last row that goes. (MariaDB 10.11 minds no FORCE INDEX here.)
     """
     preparer = session.get_bind().dialect.identifier_preparer
     if preparer.dialect.name == "sqlite":
         return delete(cut.rows).where(cut.rows.c.id.in_(keys))
     # The name is one of `agent_table`, and quoted.
-    named = f"{preparer.quote_identifier(cut.name)} AS gone FORCE INDEX (PRIMARY)"
-    statement = text(f"DELETE gone FROM {named} WHERE gone.id IN :keys")
-    return statement.bindparams(bindparam("keys", keys, expanding=True))
+    name = preparer.quote_identifier(cut.name)
+    statement = text(f"DELETE FROM {name} WHERE id IN :keys ORDER BY id LIMIT :most")  # noqa: S608
+    return statement.bindparams(bindparam("keys", keys, expanding=True), most=len(keys))
 
 
 def _hold_agents(session: Unit, owner: str) -> None:
