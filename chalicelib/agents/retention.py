@@ -15,17 +15,20 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     MetaData,
     Select,
     Table,
     TableClause,
+    bindparam,
     column,
     delete,
     func,
     or_,
     select,
     table,
-)
+    text,
+)  # fmt: skip
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.orm import Session
 
@@ -196,11 +199,24 @@ def _delete_batch(session: Unit, cut: _Cut, after: int | None) -> _Batch:
     found = session.execute(cut.oldest(BATCH, after)).all()
     keys = [row.id for row in found if row.old]
     if keys:
-        # Between the first and the last: a server that walks the index instead of looking each key up stays where only
-        # these rows are, and waits for nobody who writes to the others.
-        span = cut.rows.c.id.between(min(keys), max(keys))
-        session.execute(delete(cut.rows).where(cut.rows.c.id.in_(keys), span, cut.old))
+        session.execute(_gone(session, cut, keys))
     return _Batch(len(keys), len(found) == BATCH, after if len(keys) == len(found) else found[-1].id)
+
+
+def _gone(session: Unit, cut: _Cut, keys: list[Any]) -> Executable:
+    """Return the statement that deletes rows by their keys, in the order of the keys.
+
+    Left to itself a MySQL-family server reads a table of some thousand rows from end to end for five hundred keys; then
+    it locks, one by one, the rows that stay as well, and waits for whoever writes to them. Told an order and a number
+    it goes along the primary key and ends at the last row that goes. (MariaDB 10.11 minds no FORCE INDEX here.)
+    """
+    preparer = session.get_bind().dialect.identifier_preparer
+    if preparer.dialect.name == "sqlite":
+        return delete(cut.rows).where(cut.rows.c.id.in_(keys))
+    # The name is one of `agent_table`, and quoted.
+    name = preparer.quote_identifier(cut.name)
+    statement = text(f"DELETE FROM {name} WHERE id IN :keys ORDER BY id LIMIT :most")  # noqa: S608
+    return statement.bindparams(bindparam("keys", keys, expanding=True), most=len(keys))
 
 
 def _hold_agents(session: Unit, owner: str) -> None:

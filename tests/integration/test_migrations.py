@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.engine import Connection, make_url
 
+from chalicelib.agents.tables.migration import shared_tables
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.cache_log import SCOPES, CacheVersion
 from chalicelib.core.database import Base, DatabaseService
@@ -25,6 +26,7 @@ from chalicelib.events.migration import MODELS, alembic_config, migrate_database
 from chalicelib.plugins.models import PluginGraph
 from migrations import generate
 from tests import databases
+from tests.agent_tables import NOTES, SHARED_NAMES, World, newest_model, owned
 from tests.conftest import create_schema
 
 PROCESSES = multiprocessing.get_context("spawn")
@@ -135,28 +137,32 @@ def test_migrate_seeds_what_must_exist_and_shows_the_first_admin_once(database_u
 
 def run_migrate(url: str, line: Line) -> None:
     service = DatabaseService(url)
-    line.send(migrate_database(service))
+    line.send(migrate_database(service, [*shared_tables(), owned(newest_model())]))
     service.close()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "mysql"])
-def test_four_migrations_at_once_do_it_once(kind: str, tmp_path: Path) -> None:
+def test_six_migrations_at_once_do_it_once(kind: str, tmp_path: Path) -> None:
     url = make_url(f"sqlite:///{tmp_path}/hotplug.db")
     if kind == "mysql":
         # Even the database is missing.
-        url = databases.server_url().set(database=f"hotplug_test_four_{id(tmp_path):x}")
+        url = databases.server_url().set(database=f"hotplug_test_six_{id(tmp_path):x}")
     text_url = url.render_as_string(hide_password=False)
     try:
-        pipes = [PROCESSES.Pipe(duplex=False) for _ in range(4)]
+        pipes = [PROCESSES.Pipe(duplex=False) for _ in range(6)]
         runs = [PROCESSES.Process(target=run_migrate, args=(text_url, sending)) for _, sending in pipes]
         for run in runs:
             run.start()
         for run in runs:
             run.join(180)
-        assert [run.exitcode for run in runs] == [0] * 4
+        assert [run.exitcode for run in runs] == [0] * 6
         answers = [receiving.recv() for receiving, _ in pipes]
         assert {answer["revision"] for answer in answers} == {HEAD}
         assert len([answer for answer in answers if answer["adminCredential"]]) == 1
+        tables = [answer["agentTables"] for answer in answers]
+        created = sorted(name for one in tables for name in one["created"])
+        assert created == sorted([*SHARED_NAMES, NOTES])
+        assert [one for one in tables if one["changed"] or one["problems"]] == []
         service = DatabaseService(text_url)
         with service.reads() as session:
             assert session.scalar(select(func.count()).select_from(App)) == 1
@@ -164,6 +170,9 @@ def test_four_migrations_at_once_do_it_once(kind: str, tmp_path: Path) -> None:
         assert [
             result for model in MODELS for result in service.check_table(model) if not result.success
         ] == []
+        world = World(service)
+        assert world.names() == created
+        assert world.failures(newest_model()) == []
         service.close()
     finally:
         if kind == "mysql":

@@ -137,7 +137,9 @@ def differences(connection: Connection, model: type[Base], refused: dict[Change,
     table, inspector = table_of(model), inspect(connection)
     failed = [result for result in check_table(connection, model) if not result.success]
     reasons = {(result.type, result.name): _why(inspector, table, result) for result in failed}
-    reasons |= {(change.kind, change.name): why for change, why in refused.items()}
+    told = {(change.kind, change.name): why for change, why in refused.items()}
+    # What was refused in one round and is there after the next is no difference any more.
+    reasons |= {key: why for key, why in told.items() if key in reasons}
     hindering = [f"{kind} {name}: {why}" for (kind, name), why in reasons.items()]
     return Differences(tuple(hindering), tuple(_harmless(inspector, table, failed)))
 
