@@ -49,10 +49,11 @@ def read(message: str) -> Question:
     named = _NAMED.search(text)
     environment = _ENVIRONMENTS[named[0].lower()] if named else None
     host = _HOST.search(text)
-    service = _SERVICE.search(text)
+    found = _SERVICE.search(text)
+    service = (found[1] or found[2]).lower().rstrip(".") if found else None
     return Question(
         host=host[0].lower() if host else None,
-        service=(service[1] or service[2]).lower().rstrip(".") if service else None,
+        service=None if service in _ENVIRONMENTS else service,
         environment=environment,
         sets_default=environment is not None and _DEFAULT.search(text) is not None,
     )
