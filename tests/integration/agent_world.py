@@ -7,19 +7,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    select,
-)
+from sqlalchemy import select
 
 from chalicelib.agents.scope.sessions import AgentDatabase, for_agent
 from chalicelib.core.database import DatabaseService
 from tests import databases
-from tests.unit.agents.scope.models import (
-    TABLES,
-    scope,
-    seeded_again,
-    world,
-)
+from tests.unit.agents.scope.models import TABLES, scope, seeded_again, world
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    bindparam,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import bindparam, delete, event, func, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateTable, DropTable
 
@@ -25,17 +17,11 @@ from chalicelib.core import guards
 from chalicelib.core.database import DatabaseService, SecondConnection
 from tests.integration import agent_world
 from tests.integration.agent_world import everything
-from tests.unit.agents.scope.models import (
-    AOwn,
-    SharedNote,
-    SharedThread,
-    scope,
-)
+from tests.unit.agents.scope.models import AOwn, BOwn, SharedNote, SharedThread, scope
 
 worlds, service, server = agent_world.worlds, agent_world.service, agent_world.server
 mine, on_sqlite = agent_world.mine, agent_world.on_sqlite
 
-MINE, FOREIGN = 1001, 2101
 Note = SharedNote.__table__
 
 
@@ -85,9 +71,12 @@ def test_an_insert_that_is_not_filled_is_noticed(service: DatabaseService) -> No
     def plain(self: Any, *args: Any, **kwargs: Any) -> Any:
         return super(ScopedCompiler, self).visit_insert(*args, **kwargs)
 
-    for methods in ({"visit_insert": plain}, {"insert_values": lambda self, _: {}}):
+    for methods, reason in (
+        ({"visit_insert": plain}, "without the columns of the scope"),
+        ({"insert_values": lambda self, _: {}}, "was not rendered with the columns"),
+    ):
         weak = AgentDatabase(service, scope(), unrecorded(**methods))
-        with weak.session_getter() as session, pytest.raises(ScopeViolation):
+        with weak.session_getter() as session, pytest.raises(ScopeViolation, match=reason):
             session.execute(insert(Note).values(id=1, title="x"))
 
 
@@ -108,6 +97,14 @@ def test_a_statement_that_was_not_compiled_for_the_scope_is_refused(mine: AgentD
         connection: Any = session.get_bind()
         with pytest.raises(ScopeViolation, match="not compiled for the scope"):
             connection.exec_driver_sql("SELECT id FROM agentflow_shared_note")
+
+
+def test_what_is_compiled_beside_a_statement_is_checked_too(mine: AgentDatabase) -> None:
+    # As SQLAlchemy does with a default that it has to ask the database for.
+    with mine.reads() as session:
+        session.execute(select(Note.c.id)).all()
+        with pytest.raises(ScopeViolation, match="the agent a has no table agentflow_b_own"):
+            select(BOwn.id).compile(dialect=session.get_bind().dialect)
 
 
 def test_ddl_other_schemas_and_given_scopes_are_refused(mine: AgentDatabase) -> None:
@@ -225,12 +222,23 @@ def test_a_thread_is_still_read_by_its_index(mysql_url: str) -> None:
     with service.connection() as connection:
         connection.exec_driver_sql("ANALYZE TABLE agentflow_shared_conversation_history").all()
         statement, values = sent[-2]
-        (plan,) = connection.exec_driver_sql(f"EXPLAIN {statement}", values).mappings().all()
+        (plan,) = (
+            connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {statement}", values).mappings().all()
+        )
     service.close()
     assert plan["key"] == "ix_agentflow_shared_conversation_history_thread"
     # Equality on app_id, agent_name and thread_id: three parts of the index, and no sorting.
     assert plan["ref"] == "const,const,const"
     assert "filesort" not in (plan["Extra"] or "")
+
+
+def test_the_scoped_dialect_knows_which_server_it_has(database_url: str) -> None:
+    # Made before the service has a connection.
+    service = DatabaseService(database_url)
+    engine = Engines().over(service.engine, Access(scope(), writes=False))
+    assert engine.dialect.server_version_info == service.engine.dialect.server_version_info
+    assert engine.dialect.server_version_info is not None
+    service.close()
 
 
 def test_a_statement_is_compiled_once_for_all_scopes(service: DatabaseService) -> None:

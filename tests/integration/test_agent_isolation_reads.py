@@ -27,14 +27,7 @@ from chalicelib.agents.scope.sessions import AgentDatabase, cross_agent, for_age
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Forbidden
 from tests.integration import agent_world
-from tests.unit.agents.scope.models import (
-    AOwn,
-    BOwn,
-    SharedNote,
-    SharedThread,
-    scope,
-    world,
-)
+from tests.unit.agents.scope.models import AOwn, BOwn, SharedNote, SharedThread, scope, world
 
 worlds, service, server = agent_world.worlds, agent_world.service, agent_world.server
 mine, on_sqlite = agent_world.mine, agent_world.on_sqlite

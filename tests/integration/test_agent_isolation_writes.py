@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import (
-    bindparam,
-    column,
-    delete,
-    func,
-    insert,
-    literal,
-    select,
-    table,
-    update,
-)
+from sqlalchemy import bindparam, column, delete, func, insert, literal, select, table, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import IntegrityError, SAWarning
 from sqlalchemy.orm import make_transient_to_detached
@@ -28,13 +18,7 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Unavailable
 from tests.integration import agent_world
 from tests.integration.agent_world import everything
-from tests.unit.agents.scope.models import (
-    LINK,
-    AOwn,
-    SharedNote,
-    SharedThread,
-    scope,
-)
+from tests.unit.agents.scope.models import LINK, AOwn, SharedNote, SharedThread, scope
 
 worlds, service, server = agent_world.worlds, agent_world.service, agent_world.server
 mine, on_sqlite = agent_world.mine, agent_world.on_sqlite
