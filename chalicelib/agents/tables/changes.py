@@ -168,7 +168,7 @@ def _why_column(inspector: Inspector, table: Table, name: str) -> str:
     collation = getattr(seen["type"], "collation", None)
     return (
         f"is {_spelled(inspector.dialect, seen['type'], seen['nullable'])}"
-        f"{f' collate {collation}' if collation else ''}, "
+        f"{f' collate {collation}' if collation not in (None, COLLATION) else ''}, "
         f"and the model's is {_spelled(inspector.dialect, wanted.type, wanted.nullable)}"
     )
 
