@@ -34,7 +34,9 @@ UNKNOWN = {
 }
 JOB = {"job": "sweep"}
 # Both belong to the deployment.
-AGENT = {"agentName": tenants.AGENT, "table": "agentflow_shared_analytics_events"}
+AGENT = {
+    "agentName": tenants.AGENT, "table": "agentflow_shared_analytics_events", "moveId": "0" * 26,
+}  # fmt: skip
 Ids = dict[str, str]
 
 
@@ -506,6 +508,8 @@ def _state(world: World) -> dict[str, str]:
         for server in (tenant.private_server, tenant.shared_server):
             path = f"{SERVERS}/{server['serverId']}"
             paths += [path, f"{path}/tools", f"{path}/executions", f"{path}/credentials"]
+        thread = f"{AGENTS}/{tenants.AGENT}/threads/{tenant.thread['threadId']}/messages"
+        paths += [thread, f"{AGENTS}/{tenants.AGENT}", f"{AGENTS}/tables"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in ((PLUGINS, "pluginId"), (TOOLS, "toolId"), (SERVERS, "serverId")):
