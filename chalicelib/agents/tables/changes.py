@@ -16,11 +16,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from chalicelib.core.database import Base, Result, is_disconnect
-from chalicelib.core.server_errors import is_lock_failure, server_code
+from chalicelib.core.server_errors import is_lock_failure
 from chalicelib.core.steps import declare, step
 from chalicelib.core.table_check import (
     COLLATION,
-    TABLE_EXISTS,
     IndexShape,
     check_table,
     create_table,
@@ -34,8 +33,6 @@ OPERATION = "agent_tables"
 STEPS = declare(OPERATION, ("create_table", "add_column", "create_index", "record"))
 TABLE, COLUMN, INDEX = "table", "column", "index"
 _STEP = {TABLE: "create_table", COLUMN: "add_column", INDEX: "create_index"}
-# Somebody else made the table, the column or the index between looking and doing.
-RACED = frozenset({TABLE_EXISTS, 1060, 1061})
 MOST_TOLD = 300
 
 
@@ -73,7 +70,8 @@ def apply(connection: Connection, change: Change, model: type[Base]) -> str | No
 
     Returns
     -------
-    Why it could not be made, as a text; None where it was, or where another process was faster.
+    Why it could not be made, as a text; None where it was. That another process was faster shows when the table is
+    compared afterwards: what is there by then is no difference.
     """
     table = table_of(model)
     try:
@@ -85,7 +83,7 @@ def apply(connection: Connection, change: Change, model: type[Base]) -> str | No
     except SQLAlchemyError as error:
         if is_disconnect(error):
             raise
-        return None if server_code(error) in RACED else _told(error)
+        return _told(error)
     return None
 
 
