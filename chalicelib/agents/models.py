@@ -65,6 +65,9 @@ class AgentTable(Base, TimestampMixin):
         The agent's name; `shared` for a shared table. The first agent that a table was made for owns it for good.
     schema_hash
         SHA-256 hex of the definition that the table was last brought to: a cold start compares it with its models.
+    earlier_hashes
+        Of the definitions before, the newest first: what was only added to still serves the functions of an earlier
+        release, which go on while a new one is deployed.
     problems
         What `migrate` could not bring to the model, as texts; a revision written by hand has to.
     retain_days, retain_rows
@@ -79,6 +82,7 @@ class AgentTable(Base, TimestampMixin):
     owner: Mapped[str] = mapped_column(String(MAX_AGENT_NAME))
     mode: Mapped[str] = mapped_column(String(16))
     schema_hash: Mapped[str] = mapped_column(String(64))
+    earlier_hashes: Mapped[Any] = mapped_column(JsonDocument(), default=list)
     problems: Mapped[Any] = mapped_column(JsonDocument(), default=list)
     retain_days: Mapped[int | None] = mapped_column(Integer)
     retain_rows: Mapped[int | None] = mapped_column(BigInteger)

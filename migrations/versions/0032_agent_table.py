@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(100), nullable=False),
         sa.Column("mode", sa.String(16), nullable=False),
         sa.Column("schema_hash", sa.String(64), nullable=False),
+        sa.Column("earlier_hashes", schema.MEDIUM_TEXT, nullable=False),
         sa.Column("problems", schema.MEDIUM_TEXT, nullable=False),
         sa.Column("retain_days", sa.Integer(), nullable=True),
         sa.Column("retain_rows", sa.BigInteger(), nullable=True),

@@ -27,6 +27,8 @@ METADATA_LOCK_WAIT_S = 20
 # Once for what is missing, once more for what another process made half of meanwhile.
 ROUNDS = 2
 OWNED_BY = "owned by "
+# Definitions of earlier releases that are remembered: more are never deployed at once.
+EARLIER = 10
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _record(
 
 
 def _new_row(session: Unit, table: OwnedTable) -> AgentTable:
-    row = AgentTable(table_name=table.name, owner=table.owner, mode=table.mode, schema_hash="", problems=[])
+    row = AgentTable(table_name=table.name, owner=table.owner, mode=table.mode, schema_hash="", earlier_hashes=[], problems=[])
     session.add(row)
     return row
 
@@ -187,9 +189,11 @@ def _update(row: AgentTable, outcome: _Outcome) -> None:
     wanted = schema_hash(outcome.table.model)
     # What the model cannot be used with stays at the definition before: to a cold start the table is outdated.
     if outcome.serves and row.schema_hash != wanted:
+        before = [row.schema_hash, *row.earlier_hashes] if row.schema_hash else []
+        row.earlier_hashes = [one for one in before if one != wanted][:EARLIER]
         row.schema_hash = wanted
     if not outcome.serves and row.schema_hash == wanted:
-        row.schema_hash = ""
+        row.schema_hash, row.earlier_hashes = "", []
 
 
 @contextmanager

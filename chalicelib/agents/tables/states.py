@@ -33,8 +33,8 @@ def check(rows: Iterable[AgentTable] | None, tables: Iterable[OwnedTable]) -> di
 
     Returns
     -------
-    `ready`; `missing` for a table that `migrate` has not made; `outdated` where it was last brought to another
-    definition than this process has; `foreign` for another owner's; `unknown` without rows.
+    `ready`; `missing` for a table that `migrate` has not made; `outdated` where it was not brought to the definition
+    that this process has, now or before something was added to it; `foreign` for another owner's; `unknown` without rows.
     """
     known = None if rows is None else {row.table_name: row for row in rows}
     return {table.name: _state(known, table) for table in tables}
@@ -48,4 +48,5 @@ def _state(known: dict[str, AgentTable] | None, table: OwnedTable) -> str:
         return MISSING
     if row.owner != table.owner:
         return FOREIGN
-    return READY if row.schema_hash == schema_hash(table.model) else OUTDATED
+    served = (row.schema_hash, *row.earlier_hashes)
+    return READY if schema_hash(table.model) in served else OUTDATED

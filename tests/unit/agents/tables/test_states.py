@@ -10,7 +10,7 @@ NOTE = owned(model())
 
 def row(**changes: str) -> AgentTable:
     stored = {"owner": NOTE.owner, "schema_hash": schema_hash(NOTE.model)} | changes
-    return AgentTable(table_name=NOTES, mode="independent", problems=[], **stored)
+    return AgentTable(table_name=NOTES, mode="independent", earlier_hashes=[], problems=[], **stored)
 
 
 def test_each_state_is_told_from_the_stored_row() -> None:
@@ -20,6 +20,12 @@ def test_each_state_is_told_from_the_stored_row() -> None:
     assert check([row(schema_hash="")], [NOTE]) == {NOTES: "outdated"}
     assert check([row(owner="other")], [NOTE]) == {NOTES: "foreign"}
     assert check(None, [NOTE]) == {NOTES: "unknown"}
+
+
+def test_what_was_only_added_to_serves_the_release_before() -> None:
+    stored = row(schema_hash="1" * 64)
+    stored.earlier_hashes = ["2" * 64, schema_hash(NOTE.model)]
+    assert check([stored], [NOTE]) == {NOTES: "ready"}
 
 
 def test_a_foreign_table_is_foreign_even_with_the_same_definition_or_another() -> None:
