@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from chalicelib.core.llm import Llm
 
 
+CALL_TIMEOUT_MS = 20_000
+"""What a call of a tool may take: the gateway gives the whole answer 29 s."""
+
 _being_made: ContextVar[AgentSpec | None] = ContextVar("hotplug_agent_being_made", default=None)
 
 
@@ -79,8 +82,15 @@ class ScopedDatabase(Protocol):
 class AgentTools(Protocol):
     """The tools that agent.yaml allows, with the calling app's credentials."""
 
-    def call(self, tool: str, operation_id: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """Call an operation and return the answer's body.
+    def call(
+        self,
+        tool: str,
+        operation_id: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_ms: int = CALL_TIMEOUT_MS,
+    ) -> Any:
+        """Call an operation and return the answer's body. Not inside a unit.
 
         Parameters
         ----------
@@ -88,11 +98,15 @@ class AgentTools(Protocol):
             As written in agent.yaml: a tool's id, or the name of a tool of the app or shared with it.
         arguments
             In the groups `path`, `query`, `header`, `cookie`, `body`.
+        timeout_ms
+            Milliseconds for the call with all its attempts; 25,000 at most.
 
         Raises
         ------
         errors.Forbidden
             `agent.tool_not_allowed`.
+        errors.NotFound
+            `agent.tool_not_found`.
         errors.HotplugError
             Those of `tools.running.run`.
         """
@@ -103,12 +117,21 @@ class AgentPlugins(Protocol):
     """The plugins that agent.yaml allows."""
 
     def execute(self, plugin: str, params: Any = None, *, action: str | None = None) -> Any:
-        """Run an action and return its result.
+        """Run an action and return its result. Not inside a unit.
+
+        Parameters
+        ----------
+        plugin
+            As written in agent.yaml: a plugin's id, or the name of an enabled plugin of the app or shared with it.
+        action
+            None for the action of a plugin that declares none.
 
         Raises
         ------
         errors.Forbidden
             `agent.plugin_not_allowed`.
+        errors.NotFound
+            `agent.plugin_not_found`.
         errors.HotplugError
             Those of `plugins.execution.execute`.
         """

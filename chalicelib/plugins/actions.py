@@ -7,7 +7,7 @@ is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -69,6 +69,24 @@ def runnable(database: DatabaseService, cache: HotCache, app_id: int) -> list[Ru
     return [
         Runnable(plugin_id, name, actions[plugin_id]) for plugin_id, name in plugins if plugin_id in actions
     ]
+
+
+def plugins_by_name(cache: HotCache, app_id: int) -> Mapping[str, str]:
+    """Return the ids of the enabled plugins that an app owns or is let use, by name; shared between requests, so never
+    changed.
+
+    Of several of one name the app's own, and of those the newest.
+    """
+    return cache.load(
+        ("plugins.by_name", app_id), lambda session: _by_name(session, app_id), lambda found: 200 * len(found)
+    )
+
+
+def _by_name(session: Session, app_id: int) -> tuple[Mapping[str, str], list[Dependency]]:
+    found: dict[str, str] = {}
+    for condition in (_PLUGIN.c.visibility == SHARED, _PLUGIN.c.app_id == app_id):
+        found |= {name: plugin_id for plugin_id, name in _ids_and_names(session, condition).items()}
+    return found, [("plugins", "*")]
 
 
 def actions_of(

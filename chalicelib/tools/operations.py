@@ -7,7 +7,7 @@ kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
@@ -49,6 +49,23 @@ def callable_tools(database: DatabaseService, cache: HotCache, app_id: int) -> l
         for one in listed
         if one.row_id in operations
     ]
+
+
+def tools_by_name(cache: HotCache, app_id: int) -> Mapping[str, str]:
+    """Return the ids of the tools that an app owns or is let use, by name; shared between requests, so never changed.
+
+    Of several of one name the app's own, and of those the newest.
+    """
+    return cache.load(
+        ("tools.by_name", app_id), lambda session: _by_name(session, app_id), lambda found: 200 * len(found)
+    )
+
+
+def _by_name(session: Session, app_id: int) -> tuple[Mapping[str, str], list[Dependency]]:
+    found: dict[str, str] = {}
+    for condition in (ToolMeta.visibility == SHARED, ToolMeta.app_id == app_id):
+        found |= {one.name: one.tool_id for one in _read(session, condition)}
+    return found, [("tools", "*")]
 
 
 def _listed(session: Session, app_id: int) -> tuple[tuple[_Listed, ...], list[Dependency]]:
