@@ -123,7 +123,11 @@ def test_one_broken_agent_among_five_stops_no_other(way: str, folders: AgentFold
     folders.add_history("a1", "A1")
     folders.add("a2")
     if "agent" in files:
-        files = {"models": in_models(""), **files, "agent": files["agent"].replace("PACKAGE", folders.package)}
+        files = {
+            "models": in_models(""),
+            **files,
+            "agent": files["agent"].replace("PACKAGE", folders.package),
+        }
     folders.add("broken", **files)
     folders.add_history("x4", "X4")
     folders.add_history("zz_last", "ZzLast")
@@ -138,7 +142,11 @@ def test_one_broken_agent_among_five_stops_no_other(way: str, folders: AgentFold
     assert broken is not None and broken.error is not None and broken.agent is None
     assert (broken.error.code, told in broken.error.detail) == (code, True), broken.error.detail
     assert "secret-text" not in broken.error.detail
-    assert (broken.error.__cause__, broken.error.__context__, broken.error.__traceback__) == (None, None, None)
+    assert (broken.error.__cause__, broken.error.__context__, broken.error.__traceback__) == (
+        None,
+        None,
+        None,
+    )
     # AND the others work
     assert [one.name for one in registry.all() if one.agent is not None] == ["a1", "a2", "x4", "zz_last"]
     configure_mappers()
@@ -157,7 +165,8 @@ def test_one_broken_agent_among_five_stops_no_other(way: str, folders: AgentFold
 
 
 @pytest.mark.parametrize(
-    "way", ["exit", "relationship to nobody", "shared table, extended", "backref on a shared model", "bare table"]
+    "way",
+    ["exit", "relationship to nobody", "shared table, extended", "backref on a shared model", "bare table"],
 )
 def test_a_mended_agent_is_imported_by_a_reload(way: str, folders: AgentFolders) -> None:
     files, code, _ = WAYS[way]

@@ -51,12 +51,16 @@ def test_every_violation_is_told(tmp_path: Path) -> None:
     assert "'description' is a required property" in told
 
 
-@pytest.mark.parametrize("version", ["1", "1.2", "1.2.3", "v1.2.3", "1.2.3-rc.1", "1.2.3+build.5", "2024.1.1.7"])
+@pytest.mark.parametrize(
+    "version", ["1", "1.2", "1.2.3", "v1.2.3", "1.2.3-rc.1", "1.2.3+build.5", "2024.1.1.7"]
+)
 def test_versions_are_what_people_write(version: str, tmp_path: Path) -> None:
     assert read(tmp_path, GOOD.replace("1.0.0", f"'{version}'"))["version"] == version
 
 
-@pytest.mark.parametrize("version", ["", "x", "1.", "1.2.3.4.5", "1.2.3 ", "1.2.3\\n", "1-", "1.0.0" + "1" * 64])
+@pytest.mark.parametrize(
+    "version", ["", "x", "1.", "1.2.3.4.5", "1.2.3 ", "1.2.3\\n", "1-", "1.0.0" + "1" * 64]
+)
 def test_other_versions_are_refused(version: str, tmp_path: Path) -> None:
     assert "/version" in refused(tmp_path, GOOD.replace("1.0.0", f'"{version}"'))
 
