@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chalicelib.agents.base import AgentBase, Reply
+from chalicelib.agents.base import AgentBase, Message, Reply
+from chalicelib.agents.common_qa.base_file import Entry, read_base
 from chalicelib.agents.common_qa.models import CommonQaConversationHistory
 from chalicelib.agents.common_qa.search import Bm25, Hit
 from chalicelib.core import telemetry
@@ -15,12 +15,14 @@ from chalicelib.core.errors import HotplugError
 from chalicelib.core.llm import ChatMessage, ChatOptions
 
 BASE = Path(__file__).parent / "base.json"
+THRESHOLD, PASSAGES = 0.5, 4
+# How many messages a model is reminded of, and of each how much: what it is sent costs tokens.
 RECENT = 6
+MAX_REMINDED = 2_000
+MAX_ASKED = 8_000
 # A question this short may lean on the one before: "and how do I undo it?"
-SHORT = 40
-UNKNOWN = (
-    "I do not know that. I know a little about Hotplug: plugins, tools, MCP, agents, apps and how to run it."
-)
+SHORT = 60
+UNKNOWN = "I do not know that. I know a little about Hotplug."
 
 
 class CommonQa(AgentBase):
@@ -30,49 +32,65 @@ class CommonQa(AgentBase):
 
     def __init__(self) -> None:
         super().__init__("common_qa", "Answers questions about Hotplug.")
-        self._base = json.loads(BASE.read_text("utf-8"))
-        self._index = Bm25((one["questions"], one["answer"]) for one in self._base)
-        self._system = self.load_prompt("system.md")
-        self._threshold = float(self.config["threshold"])
-        self._passages = int(self.config["passages"])
+        self._base: tuple[Entry, ...] = read_base(BASE)
+        self._index = Bm25((one.questions, one.answer) for one in self._base)
+        self._threshold = float(self.config.get("threshold", THRESHOLD))
+        self._passages = int(self.config.get("passages", PASSAGES))
 
     def invoke(self, message: str, thread_id: str, context: Mapping[str, Any]) -> Reply:
-        """Answer a question; see `AgentBase.invoke`."""
+        """Answer a question; see `AgentBase.invoke`.
+
+        `metadata` says where the answer is from: `sources`, the questions of the base that it is about, or
+        `suggestions` where it knows none; `score` and `match` of the best one; `by` whom it was written.
+        """
         hits = self._search(message)
-        known = bool(hits) and hits[0].score >= self._threshold
-        told = {
-            "sources": [self._base[hit.place]["questions"][0] for hit in hits],
-            "score": round(hits[0].score, 3) if hits else 0.0,
-        }
-        if known and self.llm.configured:
-            text = self._in_words(message, hits)
-            if text is not None:
-                return Reply(text, {**told, "by": "model"})
-        if known:
-            return Reply(self._base[hits[0].place]["answer"], {**told, "by": "base"})
-        return Reply(UNKNOWN, {**told, "by": "nobody"})
+        if not self._knows(hits):
+            nearest = [self._entry(hit).questions[0] for hit in hits]
+            shown = f"{UNKNOWN} You could ask: {nearest[0]}" if nearest else UNKNOWN
+            return Reply(shown, {"sources": [], "suggestions": nearest, **_measured(hits), "by": "nobody"})
+        told = {"sources": [self._entry(hit).questions[0] for hit in hits], **_measured(hits)}
+        text = self._in_words(message, hits) if self.llm.configured else None
+        if text is None:
+            return Reply(self._entry(hits[0]).answer, {**told, "by": "base"})
+        return Reply(text, {**told, "by": "model"})
+
+    def _entry(self, hit: Hit) -> Entry:
+        return self._base[hit.place]
+
+    def _knows(self, hits: Sequence[Hit]) -> bool:
+        return bool(hits) and hits[0].match >= self._threshold
 
     def _search(self, message: str) -> list[Hit]:
+        """The nearest entries. A short message that says too little is looked for behind the user's last one."""
         hits = self._index.search(message, self._passages)
-        if len(message) > SHORT or (hits and hits[0].score >= self._threshold):
+        if len(message) > SHORT or self._knows(hits):
             return hits
         before = [one.content for one in self.history.recent(RECENT) if one.role == "user"]
-        return self._index.search(f"{before[-1]} {message}", self._passages) if before else hits
+        if not before:
+            return hits
+        together = self._index.search(f"{before[-1]} {message}", self._passages)
+        return together if self._knows(together) else hits
 
     def _in_words(self, message: str, hits: Sequence[Hit]) -> str | None:
         """The model's answer; None where it has none, since the base's is as true."""
-        passages = "\n\n".join(
-            f"{self._base[hit.place]['questions'][0]}\n{self._base[hit.place]['answer']}" for hit in hits
-        )
-        chat = [ChatMessage("system", f"{self._system}\n\nPassages:\n\n{passages}")]
-        chat += [
-            ChatMessage(one.role, one.content)
-            for one in self.history.recent(RECENT)
-            if one.role in ("user", "assistant")
-        ]
+        passages = "\n\n".join(f"{self._entry(hit).questions[0]}\n{self._entry(hit).answer}" for hit in hits)
+        chat = [ChatMessage("system", f"{self.load_prompt('system.md')}\n\nPassages:\n\n{passages}")]
+        chat += [_reminder(one) for one in self.history.recent(RECENT) if one.role in ("user", "assistant")]
+        chat.append(ChatMessage("user", message[:MAX_ASKED]))
         try:
-            completion = self.llm.chat([*chat, ChatMessage("user", message)], ChatOptions(max_tokens=500))
+            text = self.llm.chat(chat, ChatOptions(max_tokens=500)).text.strip()
         except HotplugError as error:
-            telemetry.exception("agent.model_failed", error, agent=self.name)
+            telemetry.event("agent.model_failed", agent=self.name, code=error.code)
             return None
-        return completion.text.strip() or None
+        if not text:
+            telemetry.event("agent.model_failed", agent=self.name, code="llm.empty")
+        return text or None
+
+
+def _measured(hits: Sequence[Hit]) -> dict[str, float]:
+    best = hits[0] if hits else Hit(0, 0.0, 0.0)
+    return {"score": round(best.score, 3), "match": round(best.match, 3)}
+
+
+def _reminder(message: Message) -> ChatMessage:
+    return ChatMessage(message.role, message.content[:MAX_REMINDED])
