@@ -19,12 +19,13 @@ from chalicelib.plugins import incoming
 from chalicelib.plugins import services as plugin_services
 from chalicelib.plugins.models import FAILED, PluginInstall
 from tests import databases
+from tests.deployed_agents import make_tables
 from tests.events.world import package
 from tests.fakes.functions import MemoryFunctions
 from tests.fakes.storage import MemoryStorage
 from tests.http import Deployment, Response, deployed
 from tests.plans.explain import DERIVED, Fault, Recorder, faults, rows_read
-from tests.plans.growth import NAMES, ROWS, SHARE, fill, plugin_id, tool_id
+from tests.plans.growth import NAMES, ROWS, SHARE, fill, plugin_id, thread_id, tool_id
 from tests.plugin_rows import answer
 from tests.upstreams import Upstreams, serving_upstreams
 
@@ -88,6 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             keys["root"] = deployment.admin
             with process.database().reads() as session:
                 app_id = session.scalars(select(App.id).where(App.alias_id == BUSY)).one()
+            make_tables(process.database())
             fill(process.database(), app_id)
             with recorder.watching(process.database().engine):
                 yield World(deployment, recorder, bucket, upstreams, keys)
@@ -247,6 +249,23 @@ def _manage_apps(world: World) -> None:
     root("DELETE", "/apps/young")
 
 
+def _talk(world: World) -> None:
+    thread = f"/agents/cmdb/threads/{thread_id(0)}"
+    for path in ("/agents/cmdb/threads", f"{thread}/messages", "/agents/common_qa/moves", "/agents/tables"):
+        world.pages(path)
+    for agent in ("cmdb", "common_qa"):
+        world.call("GET", f"/agents/{agent}")
+        asked = world.call("POST", f"/agents/{agent}/invoke", {"message": "who owns db-7?"}).json
+        world.call("POST", f"/agents/{agent}/invoke", {"message": "really?", "threadId": asked["threadId"]})
+    world.call("DELETE", thread)
+    moved = world.call("POST", "/agents/common_qa/moves", {"target": "shared", "keepDays": 0}).json["moveId"]
+    world.call("GET", f"/agents/common_qa/moves/{moved}")
+    world.call("POST", "/maintenance/move_agents")
+    assert world.call("GET", f"/agents/common_qa/moves/{moved}").json["state"] == "done"
+    table = "agentflow_shared_conversation_history"
+    world.call("PATCH", f"/agents/tables/{table}", {"retainDays": 1, "retainRows": 1000})
+
+
 def _maintain(world: World) -> None:
     for name in sorted(maintenance.jobs()):
         for body in ({"dryRun": True}, {"dryRun": False}):
@@ -328,6 +347,7 @@ def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _live_as_a_tool(world)
     _live_as_a_server(world)
     _install_by_events(world)
+    _talk(world)
     _manage_apps(world)
     _maintain(world)
     sent = world.recorder.sent

@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlalchemy import insert, text, update
 
+from chalicelib.agents.models import CANCELLED, AgentMove
+from chalicelib.agents.shared.models import SharedConversationHistory
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheChange, CacheVersion
@@ -49,9 +51,9 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin, PluginConfig,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin, PluginConfig,
     PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
-    ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
+    SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -93,6 +95,8 @@ def fill(database: DatabaseService, busy: int) -> None:
         ToolDocument: _tool_documents(),
         ToolCredential: _tool_credentials(busy),
         ToolExecution: _tool_executions(busy, now),
+        AgentMove: _moves(now),
+        SharedConversationHistory: _messages(busy, now),
     }
     assert set(made) == set(GROWING)
     with database.connection() as connection:
@@ -322,4 +326,28 @@ def _tool_executions(busy: int, now: datetime) -> Rows:
             "tool_id": tool_id(target), "app_id": _owner(target, busy), "version": "V1.0", "operation": "getPet",
             "outcome": "failed" if i % 9 == 0 else "success", "duration_us": 1000,
             "started_at": now - timedelta(days=days, seconds=i),
+        }  # fmt: skip
+
+
+def thread_id(number: int) -> str:
+    """Return the id of one of the threads with the agent cmdb; number 0 is the busy app's, and has a tenth of all."""
+    return f"thread-{number:05}"
+
+
+def _messages(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        thread = 0 if i % SHARE == 0 else i // 10
+        yield {
+            "app_id": _owner(0 if i % SHARE == 0 else i, busy), "agent_name": "cmdb" if i % 3 else "other",
+            "thread_id": thread_id(thread), "role": "user", "content": "hello",
+            "created_at": now - timedelta(days=30, seconds=ROWS - i),
+        }  # fmt: skip
+
+
+def _moves(now: datetime) -> Rows:
+    for i in range(ROWS):
+        yield {
+            "agent_name": "common_qa" if i % 2 else f"gone{i % 7}", "target": "shared", "state": CANCELLED,
+            "source_table": "agentflow_a", "target_table": "agentflow_b", "keep_days": 7, "created_by": 1,
+            "finished_at": now,
         }  # fmt: skip
