@@ -297,6 +297,8 @@ class Allowed:
 
 
 ALLOWED = (
+    # Every minute: the moves that go on, of which an agent has one at most.
+    Allowed(r"FROM agent_move WHERE agent_move.state IN", "agent_move", ("filesort",), 250),
     # The listing of plugins: the keys of one page of the app's own and of one page of the shared ones, brought into
     # one order. At most 2 x 101 keys, however many plugins there are.
     Allowed(r"FROM t_plugin INNER JOIN \(SELECT .* UNION SELECT", DERIVED, ("filesort", "temporary"), 250),

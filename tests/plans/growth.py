@@ -51,9 +51,9 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin, PluginConfig,
-    PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone, PluginVersion,
-    SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin,
+    PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone,
+    PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]

@@ -83,7 +83,7 @@ class CommonQa(AgentBase):
             telemetry.event("agent.model_failed", agent=self.name, code=error.code)
             return None
         if not text:
-            telemetry.event("agent.model_failed", agent=self.name, code="llm.empty")
+            telemetry.event("agent.model_failed", agent=self.name, empty=True)
         return text or None
 
 

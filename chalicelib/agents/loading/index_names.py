@@ -53,4 +53,5 @@ def _prefix(item: Any) -> str | None:
 
 
 def _columns(item: Any) -> str:
-    return "_".join(column.name for column in item.columns)
+    # The condition of a check is a text, of which no columns are known.
+    return "_".join(column.name for column in item.columns) or str(item.name)

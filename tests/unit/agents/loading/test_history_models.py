@@ -90,19 +90,13 @@ def test_a_shared_model_of_another_kind_keeps_no_history(folders: AgentFolders) 
     ("old", "new", "told"),
     [
         ("    role:", "    kind:", "no column role"),
-        (
-            "    content: Mapped[str] = mapped_column(",
-            "    text: Mapped[str] = mapped_column('content', ",
-            "no column content",
-        ),
+        ("    content: Mapped[str] = mapped_column(", "    text: Mapped[str] = mapped_column('content', ",
+         "no column content"),
         ("Base, TimestampMixin", "Base", "no column created_at"),
         ('Index("idx_thread_id_created", "app_id", "thread_id"', 'Index("idx", "thread_id", "app_id"',
          "no index that begins with (app_id, thread_id)"),
-        (
-            '"app_id", "thread_id", "created_at", "id"',
-            'text("lower(app_id)"), "thread_id"',
-            "no index that begins with",
-        ),
+        ('"app_id", "thread_id", "created_at", "id"', 'text("lower(app_id)"), "thread_id"',
+         "no index that begins with"),
         ("(OwnTable, ", "(", "no BIGINT that is its primary key"),
     ],
 )  # fmt: skip
