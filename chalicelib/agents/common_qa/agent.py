@@ -34,6 +34,7 @@ class CommonQa(AgentBase):
         super().__init__("common_qa", "Answers questions about Hotplug.")
         self._base: tuple[Entry, ...] = read_base(BASE)
         self._index = Bm25((one.questions, one.answer) for one in self._base)
+        self._system = self.load_prompt("system.md")
         self._threshold = float(self.config.get("threshold", THRESHOLD))
         self._passages = int(self.config.get("passages", PASSAGES))
 
@@ -74,7 +75,7 @@ class CommonQa(AgentBase):
     def _in_words(self, message: str, hits: Sequence[Hit]) -> str | None:
         """The model's answer; None where it has none, since the base's is as true."""
         passages = "\n\n".join(f"{self._entry(hit).questions[0]}\n{self._entry(hit).answer}" for hit in hits)
-        chat = [ChatMessage("system", f"{self.load_prompt('system.md')}\n\nPassages:\n\n{passages}")]
+        chat = [ChatMessage("system", f"{self._system}\n\nPassages:\n\n{passages}")]
         chat += [_reminder(one) for one in self.history.recent(RECENT) if one.role in ("user", "assistant")]
         chat.append(ChatMessage("user", message[:MAX_ASKED]))
         try:
