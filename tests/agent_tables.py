@@ -20,10 +20,11 @@ from sqlalchemy import (
 )  # fmt: skip
 from sqlalchemy.orm import DeclarativeBase
 
-from chalicelib.agents.models import INDEPENDENT, AgentMove, AgentRow, AgentTable
-from chalicelib.agents.names import MAX_AGENT_NAME
+from chalicelib.agents.models import INDEPENDENT, SHARED, AgentMove, AgentRow, AgentTable
+from chalicelib.agents.names import MAX_AGENT_NAME, SHARED_OWNER
+from chalicelib.agents.shared import models as shared_models
 from chalicelib.agents.spec import OwnedTable
-from chalicelib.agents.tables.migration import Report, migrate_agent_tables, shared_tables
+from chalicelib.agents.tables.migration import Report, migrate_agent_tables
 from chalicelib.core import cache_log
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheChange, CacheVersion
@@ -36,6 +37,14 @@ from chalicelib.events.migration import exclusive_connection
 
 NOTES = "agentflow_notes_note"
 OWNER = "notes"
+
+
+def shared_tables() -> tuple[OwnedTable, ...]:
+    """Return the tables that all agents share."""
+    named = (getattr(shared_models, name) for name in shared_models.__all__)
+    return tuple(OwnedTable(one.__tablename__, SHARED_OWNER, SHARED, one) for one in named)
+
+
 SHARED_NAMES = sorted(table.name for table in shared_tables())
 Part = Column[Any] | Index | UniqueConstraint | ForeignKeyConstraint
 

@@ -84,7 +84,8 @@ class Trap:
         """Run a public server whose redirects try to lead to REDIRECTS."""
 
         def answer(conn: socket.socket, request: bytes) -> None:
-            status, number = request.split(b" ", 2)[1].decode().lstrip("/").split("/")
+            # What follows was appended by the entry point: a model's `/chat/completions`.
+            status, number = request.split(b" ", 2)[1].decode().lstrip("/").split("/")[:2]
             # UTF-8, as a server would send what is not ASCII.
             location = REDIRECTS[int(number)].url.encode().decode("latin-1")
             conn.sendall(redirect(int(status), location))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,12 +15,10 @@ from sqlalchemy.orm import Session
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.apps.tenants import find_app, lock_app
 from chalicelib.core import audit
-from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.data_keys import open_box
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, NotFound, PreconditionFailed
-from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.core.secret_box import SecretBox
 
@@ -150,39 +147,6 @@ def reveal(database: DatabaseService, app_id: int, name: str) -> str:
     if ciphertext is None:
         raise NotFound(f"The app has no secret named {name}.", code="secret.not_found")
     return open_box(database, app_id).decrypt(ciphertext, _place(name))
-
-
-@dataclass(frozen=True)
-class StoredSecret:
-    """A secret as it is kept in memory: encrypted."""
-
-    app_id: int
-    name: str
-    ciphertext: str
-
-
-def stored(cache: HotCache, app_id: int, name: str) -> StoredSecret | None:
-    """Return a secret of an app, still encrypted, by way of the hot cache; None where it has none of that name."""
-
-    def read(session: Session) -> tuple[StoredSecret | None, list[Dependency]]:
-        found = session.scalar(
-            select(AppSecret.ciphertext).where(AppSecret.app_id == app_id, AppSecret.name == name)
-        )
-        secret = None if found is None else StoredSecret(app_id, name, found)
-        return secret, [("apps", str(app_id))]
-
-    return cache.load(("app_secret", app_id, name), read)
-
-
-def opened(database: DatabaseService, cache: HotCache, secret: StoredSecret) -> str:
-    """Return the value of a stored secret. Not inside a unit of work.
-
-    Raises
-    ------
-    errors.Unavailable
-        There is no master key, or it cannot be reached.
-    """
-    return box_of(database, cache, secret.app_id)().decrypt(secret.ciphertext, _place(secret.name))
 
 
 def _lock_secret(session: Unit, app_id: int, name: str) -> AppSecret | None:

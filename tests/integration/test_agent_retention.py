@@ -25,13 +25,12 @@ from chalicelib.agents.models import (
     AgentTable,
 )
 from chalicelib.agents.retention import retention_jobs
-from chalicelib.agents.tables.migration import shared_tables
 from chalicelib.core import steps
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.housekeeping import BATCH
 from chalicelib.core.ids import id_at
 from chalicelib.core.jobs import Runner
-from tests.agent_tables import NOTES, World, columns, fresh, model
+from tests.agent_tables import NOTES, World, columns, fresh, model, shared_tables
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 

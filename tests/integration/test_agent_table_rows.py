@@ -11,22 +11,15 @@ import pytest
 from sqlalchemy import Column, Index, String, Text, select, update
 
 from chalicelib.agents.models import AgentRow
-from chalicelib.agents.shared.models import (
-    SharedAnalyticsEvents,
-    SharedConversationHistory,
-    SharedUserPreferences,
-)
 from chalicelib.agents.spec import AgentSpec, LoadedAgent, LoadError, OwnedTable
 from chalicelib.agents.tables import catalog
-from chalicelib.agents.tables.migration import shared_tables
-from chalicelib.agents.tables.rows import count_rows, sync_agents
+from chalicelib.agents.tables.rows import sync_agents
 from chalicelib.core.audit import AuditLog
-from chalicelib.core.database import DatabaseService, Unit
+from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Invalid, NotFound, PreconditionFailed
-from chalicelib.core.ids import new_id
 from chalicelib.core.paging import Page
 from chalicelib.core.representation import entity_tag
-from tests.agent_tables import NOTES, OWNER, SHARED_NAMES, World, columns, fresh, model, owned
+from tests.agent_tables import NOTES, OWNER, SHARED_NAMES, World, columns, fresh, model, owned, shared_tables
 from tests.plugin_rows import caller
 
 
@@ -231,31 +224,3 @@ def test_two_deployments_at_once_add_each_agent_once(world: World, database_url:
     assert at_once(database_url, *[work] * 4) == [None] * 4
     assert sorted(agent_rows(world)) == [agent.name for agent in agents]
     assert world.version() == 1
-
-
-def test_rows_are_counted_as_far_as_the_bound(world: World) -> None:
-    world.migrate(*shared_tables(), model())
-    shared = {
-        SharedConversationHistory: {"thread_id": "t", "role": "user", "content": "hello"},
-        SharedAnalyticsEvents: {"event_name": "asked"},
-        SharedUserPreferences: {"user_id": "u", "value": 1},
-    }
-
-    def fill(session: Unit) -> None:
-        for number in range(7):
-            for kind, fields in shared.items():
-                named = {"name": f"n{number}"} if kind is SharedUserPreferences else {}
-                agent = "mine" if number < 5 else "other"
-                session.add(kind(app_id=number, agent_name=agent, **fields, **named))
-
-    world.database.run(fill)
-    for _ in range(3):
-        world.sql(f"INSERT INTO {NOTES} VALUES ({new_id()}, 2, 'x', 'y', '2026-01-01 00:00:00')")
-    with world.database.reads() as session:
-        for kind in shared:
-            assert [count_rows(session, kind, name) for name in ("mine", "other", "nobody")] == [5, 2, 0]
-            assert count_rows(session, kind, "mine", bound=4) == 4
-        assert count_rows(session, model(), "notes") == 3
-        assert count_rows(session, model(), "notes", bound=2) == 2
-        unserved = model(Index("ix", "app_id", "agent_name"), name="agentflow_shared_other")
-        assert count_rows(session, unserved, "mine") is None

@@ -19,10 +19,12 @@ from sqlalchemy import (
     text,
 )
 
+from chalicelib.agents.loading.process import registry_of_process
+from chalicelib.agents.loading.registry import agent_tables
 from chalicelib.agents.names import shortened
 from chalicelib.agents.tables import changes
 from chalicelib.agents.tables.definition import schema_hash
-from chalicelib.agents.tables.migration import Report, shared_tables
+from chalicelib.agents.tables.migration import Report
 from chalicelib.agents.tables.states import check, stored_rows
 from chalicelib.core import steps
 from chalicelib.core.cache_log import CacheChange
@@ -39,6 +41,7 @@ from tests.agent_tables import (
     model,
     newest_model,
     owned,
+    shared_tables,
 )
 from tests.wire import WireProxy
 
@@ -53,14 +56,17 @@ def world(database_url: str) -> Iterator[World]:
 # -- made ------------------------------------------------------------------------------------------------------
 
 
-def test_migrate_makes_the_shared_tables_and_records_them(database_url: str) -> None:
+def test_migrate_makes_the_tables_of_all_agents_and_records_them(database_url: str) -> None:
     world = World(DatabaseService(database_url))
-    assert migrate_database(world.database)["agentTables"]["created"] == SHARED_NAMES
-    assert world.names() == SHARED_NAMES
-    for table in shared_tables():
+    declared = agent_tables(registry_of_process())
+    names = sorted(table.name for table in declared)
+    assert set(names) > set(SHARED_NAMES)
+    assert sorted(migrate_database(world.database)["agentTables"]["created"]) == names
+    assert world.names() == names
+    for table in declared:
         assert world.failures(table.model) == []
         row = world.row(table.name)
-        assert (row.owner, row.mode, row.problems) == ("shared", "shared", [])
+        assert (row.owner, row.mode, row.problems) == (table.owner, table.mode, [])
         assert row.schema_hash == schema_hash(table.model)
     assert migrate_database(world.database)["agentTables"] == {"created": [], "changed": [], "problems": {}}
     world.database.close()
@@ -117,6 +123,8 @@ def test_what_can_be_added_is_added(world: World) -> None:
     assert world.migrate(newer) == Report(changed=(NOTES,))
     assert world.failures(newer) == []
     assert world.row().schema_hash == schema_hash(newer)
+    # Functions of the release before, which are there until they are replaced, work on.
+    assert check([world.row()], [owned(model())]) == {NOTES: "ready"}
     with world.database.connection() as connection:
         stored = connection.execute(text(f"SELECT title, extra, stars FROM {NOTES}")).one()
     assert tuple(stored) == ("kept", None, 3)

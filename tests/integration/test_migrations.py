@@ -15,7 +15,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 from sqlalchemy.engine import Connection, make_url
 
-from chalicelib.agents.tables.migration import shared_tables
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.cache_log import SCOPES, CacheVersion
 from chalicelib.core.database import Base, DatabaseService
@@ -26,7 +25,7 @@ from chalicelib.events.migration import MODELS, alembic_config, migrate_database
 from chalicelib.plugins.models import PluginGraph
 from migrations import generate
 from tests import databases
-from tests.agent_tables import NOTES, SHARED_NAMES, World, newest_model, owned
+from tests.agent_tables import NOTES, SHARED_NAMES, World, newest_model, owned, shared_tables
 from tests.conftest import create_schema
 
 PROCESSES = multiprocessing.get_context("spawn")

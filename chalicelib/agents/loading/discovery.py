@@ -135,14 +135,20 @@ def discover(spec: AgentSpec, module: ModuleType | None, shared: SharedModels) -
     for model in own:
         rules.check_columns(model, INDEPENDENT)
         derive_names(rules.table_of(model))
-    tables = {
-        rules.table_of(model).name: OwnedTable(rules.table_of(model).name, spec.name, INDEPENDENT, model)
-        for model in reversed(own)
-    }
+    tables = {table.name: table for table in (_owned(spec, model) for model in own)}
     warnings = [warning for model in own for warning in rules.class_name_warnings(spec.name, model)]
     warnings += _without_tablename(module)
     warnings += _not_exported(spec, models, mapped)
     return Discovered((*(tables[name] for name in sorted(tables)), *_by_name(used)), tuple(warnings))
+
+
+def _owned(spec: AgentSpec, model: type[Base]) -> OwnedTable:
+    table = rules.table_of(model)
+    mapper = model.__mapper__
+    # Subclasses may live in the table of their parent, which then counts once.
+    while mapper.inherits is not None and mapper.inherits.local_table is table:
+        mapper = mapper.inherits
+    return OwnedTable(table.name, spec.name, INDEPENDENT, mapper.class_)
 
 
 def _by_name(tables: list[OwnedTable]) -> list[OwnedTable]:

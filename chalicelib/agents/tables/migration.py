@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 
-from chalicelib.agents.models import SHARED, AgentTable
-from chalicelib.agents.names import SHARED_OWNER
+from chalicelib.agents.models import AgentTable
 from chalicelib.agents.spec import OwnedTable
 from chalicelib.agents.tables.changes import OPERATION, TABLE, Change, apply, differences, plan_changes
 from chalicelib.agents.tables.definition import schema_hash
@@ -61,14 +60,6 @@ class _Outcome:
     done: tuple[Change, ...]
     problems: list[str]
     serves: bool
-
-
-def shared_tables() -> tuple[OwnedTable, ...]:
-    """Return the tables that all agents share."""
-    from chalicelib.agents.shared import models
-
-    named = (getattr(models, name) for name in models.__all__)
-    return tuple(OwnedTable(model.__tablename__, SHARED_OWNER, SHARED, model) for model in named)
 
 
 def migrate_agent_tables(connection: Connection, tables: Iterable[OwnedTable]) -> Report:
@@ -177,7 +168,14 @@ def _record(
 
 
 def _new_row(session: Unit, table: OwnedTable) -> AgentTable:
-    row = AgentTable(table_name=table.name, owner=table.owner, mode=table.mode, schema_hash="", earlier_hashes=[], problems=[])
+    row = AgentTable(
+        table_name=table.name,
+        owner=table.owner,
+        mode=table.mode,
+        schema_hash="",
+        earlier_hashes=[],
+        problems=[],
+    )
     session.add(row)
     return row
 

@@ -1,22 +1,18 @@
-"""The rows of `agent` as a deployment finds them, and how many rows an agent has."""
+"""The rows of `agent`, as a deployment brings them to its files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from chalicelib.agents.models import AgentRow
-from chalicelib.agents.names import AGENT_NAME_PATTERN, SHARED_PREFIX
+from chalicelib.agents.names import AGENT_NAME_PATTERN
 from chalicelib.agents.spec import LoadedAgent
 from chalicelib.core.cache_log import CacheVersion
-from chalicelib.core.database import Base, Unit
-from chalicelib.core.table_check import table_of
+from chalicelib.core.database import Unit
 
-COUNTED = 10_000
 MAX_VERSION = 64
 
 
@@ -49,19 +45,3 @@ def sync_agents(session: Unit, loaded: Iterable[LoadedAgent]) -> None:
             row.version = version
         if row.load_error != error:
             row.load_error = error
-
-
-def count_rows(session: Session, model: type[Base], agent_name: str, bound: int = COUNTED) -> int | None:
-    """Return how many rows an agent has in a table, of all apps together and at most `bound`.
-
-    Returns
-    -------
-    None for a shared table none of whose indexes begins with `agent_name`: it would be read from end to end.
-    """
-    table = table_of(model)
-    keys: Any = select(*table.primary_key.columns).limit(bound)
-    if table.name.startswith(SHARED_PREFIX):
-        if not any(next(iter(index.columns)).name == "agent_name" for index in table.indexes):
-            return None
-        keys = keys.where(table.columns["agent_name"] == agent_name)
-    return session.scalar(select(func.count()).select_from(keys.subquery())) or 0

@@ -34,7 +34,8 @@ def check(rows: Iterable[AgentTable] | None, tables: Iterable[OwnedTable]) -> di
     Returns
     -------
     `ready`; `missing` for a table that `migrate` has not made; `outdated` where it was not brought to the definition
-    that this process has, now or before something was added to it; `foreign` for another owner's; `unknown` without rows.
+    that this process has, now or before something was added to it; `foreign` for another owner's; `unknown` without
+    rows.
     """
     known = None if rows is None else {row.table_name: row for row in rows}
     return {table.name: _state(known, table) for table in tables}

@@ -3,11 +3,13 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from chalicelib.core.errors import Forbidden, UpstreamFailed, UpstreamTimeout
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.http_out import HttpOut, OutResponse
+from chalicelib.core.http_retry import Repeat, retry_after_s
 from tests.internet import OK, A, Answer, Internet, Server, client
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -162,3 +164,61 @@ def test_how_often_a_body_is_asked_for_that_stays_wrong(broken: bytes, arrived: 
     finally:
         server.close()
     assert server.connections == arrived
+
+
+# -- a request of which the caller says that it may be repeated -------------------------------------------------------
+
+ONCE_MORE = Repeat(frozenset({429, 503}))
+
+
+def limited(retry_after: str) -> bytes:
+    return f"HTTP/1.1 429 X\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def test_a_post_is_repeated_only_where_its_caller_says_so(internet: Internet) -> None:
+    slept: list[float] = []
+    server = internet.serve("a.example", 80, BUSY, b"", limited("4"), OK)
+    out = client(internet, sleep=slept.append)
+    answer = out.request("POST", "http://a.example/", headers={}, body=b"x", retries=3, repeat=ONCE_MORE)
+    assert (answer.status, server.connections) == (200, 4)
+    assert slept[:2] == [pytest.approx(0.1, abs=0.1), pytest.approx(0.2, abs=0.2)]
+    assert slept[2] == 4
+
+
+def test_other_answers_than_its_caller_named_are_not_repeated(internet: Internet) -> None:
+    server = internet.serve("a.example", 80, BUSY.replace(b"503", b"502"))
+    out = client(internet)
+    assert out.request("POST", "http://a.example/", headers={}, retries=3, repeat=ONCE_MORE).status == 502
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("told", ["61", "Fri, 01 Jan 2100 00:00:00 GMT", "999999999"])
+def test_a_pause_that_would_end_too_late_is_not_begun(told: str, internet: Internet) -> None:
+    slept: list[float] = []
+    server = internet.serve("a.example", 80, limited(told), OK)
+    out = client(internet, sleep=slept.append)
+    assert out.request("POST", "http://a.example/", headers={}, retries=3, repeat=ONCE_MORE).status == 429
+    assert (slept, server.connections) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("٣", None),
+        ("0", 0),
+        (" 7 ", 7),
+        ("9999999999", None),
+        ("Fri, 02 Jan 2026 00:01:00 GMT", 60),
+        ("Thu, 01 Jan 2026 00:01:00 GMT", 0),
+        ("Fri, 02 Jan 2026 00:01:00", 60),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(told: str | None, seconds: float | None) -> None:
+    headers = () if told is None else (("retry-after", told),)
+    answer = OutResponse(503, headers, b"", "http://a.example/", 1)
+    assert retry_after_s(answer, datetime(2026, 1, 2, tzinfo=UTC)) == seconds

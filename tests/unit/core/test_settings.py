@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import make_url
 
-from chalicelib.core.settings import Settings
+from chalicelib.core.settings import LlmSettings, Settings
 
 URL = {"HOTPLUG_DATABASE_URL": "sqlite:////tmp/hotplug.db"}
 
@@ -123,3 +123,35 @@ def test_our_own_variable_wins_over_the_inherited_ones() -> None:
 def test_printed_settings_show_no_password() -> None:
     settings = Settings.from_environment({"HOTPLUG_DATABASE_URL": "mysql+pymysql://me:hush@db/plat"})
     assert "hush" not in repr(settings)
+
+
+LLM = {"HOTPLUG_LLM_URL": "https://llm.example/v1", "HOTPLUG_LLM_MODEL": "m"}
+
+
+def test_a_language_model_is_optional() -> None:
+    assert Settings.from_environment(URL).llm is None
+    found = Settings.from_environment(URL | LLM | {"HOTPLUG_LLM_KEY": "sk-hush"})
+    assert found.llm == LlmSettings("openai", "m", "https://llm.example/v1", "sk-hush")
+    assert "hush" not in repr(found)
+    bedrock = {"HOTPLUG_LLM_PROVIDER": "bedrock", "HOTPLUG_LLM_MODEL": "eu.x-v1:0"}
+    assert Settings.from_environment(URL | bedrock).llm == LlmSettings("bedrock", "eu.x-v1:0", None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"HOTPLUG_LLM_URL": "https://llm.example/v1"}, "HOTPLUG_LLM_MODEL"),
+        ({"HOTPLUG_LLM_MODEL": "m"}, "HOTPLUG_LLM_URL"),
+        (LLM | {"HOTPLUG_LLM_URL": "llm.example"}, "HOTPLUG_LLM_URL"),
+        (LLM | {"HOTPLUG_LLM_PROVIDER": "other"}, "HOTPLUG_LLM_PROVIDER"),
+        (LLM | {"HOTPLUG_LLM_PROVIDER": "bedrock"}, "HOTPLUG_LLM_URL"),
+        ({"HOTPLUG_LLM_PROVIDER": "bedrock"}, "HOTPLUG_LLM_MODEL"),
+        (LLM | {"HOTPLUG_LLM_KEY": "hush hush"}, "HOTPLUG_LLM_KEY"),
+        (LLM | {"HOTPLUG_LLM_MODEL": "a\nb"}, "HOTPLUG_LLM_MODEL"),
+    ],
+)
+def test_a_bad_setting_of_the_model_stops_the_start(values: dict[str, str], named: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Settings.from_environment(URL | values)
+    assert str(caught.value).startswith(named)
+    assert "hush" not in str(caught.value) and ";" not in str(caught.value)

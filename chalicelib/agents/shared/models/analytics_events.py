@@ -15,7 +15,6 @@ class SharedAnalyticsEvents(SharedTable, Base, TimestampMixin):
     __tablename__ = "agentflow_shared_analytics_events"
     __table_args__ = (
         Index("ix_agentflow_shared_analytics_events_name", "app_id", "agent_name", "event_name", "id"),
-        Index("ix_agentflow_shared_analytics_events_agent", "agent_name", "created_at"),
         Index("ix_agentflow_shared_analytics_events_created_at", "created_at"),
         MYSQL_TABLE,
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, String, UniqueConstraint
+from sqlalchemy import String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chalicelib.agents.columns import SharedTable
@@ -17,7 +17,6 @@ class SharedUserPreferences(SharedTable, Base, TimestampMixin):
         UniqueConstraint(
             "app_id", "agent_name", "user_id", "name", name="uq_agentflow_shared_user_preferences_name"
         ),
-        Index("ix_agentflow_shared_user_preferences_agent", "agent_name"),
         MYSQL_TABLE,
     )
     user_id: Mapped[str] = mapped_column(String(128))

@@ -32,7 +32,11 @@ def in_models(text: str) -> dict[str, str]:
 
 # How it is broken, the files, the code, and what the detail must say.
 WAYS = {
-    "exception": ({"agent": WITH_MODELS + "raise ValueError('secret-text')"}, "agent.import", "ValueError at agent.py:"),
+    "exception": (
+        {"agent": WITH_MODELS + "raise ValueError('secret-text')"},
+        "agent.import",
+        "ValueError at agent.py:",
+    ),
     "exit": ({"agent": WITH_MODELS + "raise SystemExit(3)"}, "agent.import", "SystemExit at agent.py:"),
     "base exception": (
         {"agent": WITH_MODELS + "class Stop(BaseException): pass\nraise Stop"}, "agent.import", "Stop at agent.py:",
