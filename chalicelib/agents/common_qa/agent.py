@@ -22,7 +22,7 @@ MAX_REMINDED = 2_000
 MAX_ASKED = 8_000
 # A question this short may lean on the one before: "and how do I undo it?"
 SHORT = 60
-UNKNOWN = "I do not know that. I know a little about Hotplug."
+UNKNOWN = "I do not know that."
 
 
 class CommonQa(AgentBase):
@@ -34,7 +34,8 @@ class CommonQa(AgentBase):
         super().__init__("common_qa", "Answers questions about Hotplug.")
         self._base: tuple[Entry, ...] = read_base(BASE)
         self._index = Bm25((one.questions, one.answer) for one in self._base)
-        self._system = self.load_prompt("system.md")
+        self._topic = str(self.config.get("topic", "Hotplug"))
+        self._system = self.load_prompt("system.md").replace("{topic}", self._topic)
         self._threshold = float(self.config.get("threshold", THRESHOLD))
         self._passages = int(self.config.get("passages", PASSAGES))
 
@@ -47,8 +48,11 @@ class CommonQa(AgentBase):
         hits = self._search(message)
         if not self._knows(hits):
             nearest = [self._entry(hit).questions[0] for hit in hits]
-            shown = f"{UNKNOWN} You could ask: {nearest[0]}" if nearest else UNKNOWN
-            return Reply(shown, {"sources": [], "suggestions": nearest, **_measured(hits), "by": "nobody"})
+            hint = f"You could ask: {nearest[0]}" if nearest else f"I know a little about {self._topic}."
+            return Reply(
+                f"{UNKNOWN} {hint}",
+                {"sources": [], "suggestions": nearest, **_measured(hits), "by": "nobody"},
+            )
         told = {"sources": [self._entry(hit).questions[0] for hit in hits], **_measured(hits)}
         text = self._in_words(message, hits) if self.llm.configured else None
         if text is None:
