@@ -22,7 +22,7 @@ MAX_REMINDED = 2_000
 MAX_ASKED = 8_000
 # A question this short may lean on the one before: "and how do I undo it?"
 SHORT = 60
-UNKNOWN = "I do not know that. I know a little about Hotplug."
+UNKNOWN = "I do not know that."
 
 
 class CommonQa(AgentBase):
@@ -34,6 +34,8 @@ class CommonQa(AgentBase):
         super().__init__("common_qa", "Answers questions about Hotplug.")
         self._base: tuple[Entry, ...] = read_base(BASE)
         self._index = Bm25((one.questions, one.answer) for one in self._base)
+        self._topic = str(self.config.get("topic", "Hotplug"))
+        self._system = self.load_prompt("system.md").replace("{topic}", self._topic)
         self._threshold = float(self.config.get("threshold", THRESHOLD))
         self._passages = int(self.config.get("passages", PASSAGES))
 
@@ -46,8 +48,11 @@ class CommonQa(AgentBase):
         hits = self._search(message)
         if not self._knows(hits):
             nearest = [self._entry(hit).questions[0] for hit in hits]
-            shown = f"{UNKNOWN} You could ask: {nearest[0]}" if nearest else UNKNOWN
-            return Reply(shown, {"sources": [], "suggestions": nearest, **_measured(hits), "by": "nobody"})
+            hint = f"You could ask: {nearest[0]}" if nearest else f"I know a little about {self._topic}."
+            return Reply(
+                f"{UNKNOWN} {hint}",
+                {"sources": [], "suggestions": nearest, **_measured(hits), "by": "nobody"},
+            )
         told = {"sources": [self._entry(hit).questions[0] for hit in hits], **_measured(hits)}
         text = self._in_words(message, hits) if self.llm.configured else None
         if text is None:
@@ -74,7 +79,7 @@ class CommonQa(AgentBase):
     def _in_words(self, message: str, hits: Sequence[Hit]) -> str | None:
         """The model's answer; None where it has none, since the base's is as true."""
         passages = "\n\n".join(f"{self._entry(hit).questions[0]}\n{self._entry(hit).answer}" for hit in hits)
-        chat = [ChatMessage("system", f"{self.load_prompt('system.md')}\n\nPassages:\n\n{passages}")]
+        chat = [ChatMessage("system", f"{self._system}\n\nPassages:\n\n{passages}")]
         chat += [_reminder(one) for one in self.history.recent(RECENT) if one.role in ("user", "assistant")]
         chat.append(ChatMessage("user", message[:MAX_ASKED]))
         try:

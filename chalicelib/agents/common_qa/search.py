@@ -134,7 +134,7 @@ class Bm25:
 def _passages(entries: Iterable[tuple[Sequence[str], str]]) -> Iterator[tuple[str, int, float]]:
     for place, (questions, answer) in enumerate(entries):
         for question in questions:
-            yield " ".join(_telling(_spaced(question))), place, 1.0
+            yield " ".join(_spaced(question)), place, 1.0
         yield " ".join(_spaced(answer)), place, ANSWER_WEIGHT
 
 
@@ -145,22 +145,19 @@ def _spaced(text: str) -> list[str]:
     return found
 
 
-def _telling(words: Sequence[str]) -> list[str]:
-    # A text of nothing but common words is about them.
-    return [word for word in words if word not in STOPWORDS] or list(words)
-
-
 def _terms(question: str) -> list[str]:
     """The words of a question, each once, and each two characters that stand side by side without spaces."""
     words: dict[str, None] = {}
     for term in _TERM.findall(question.lower()):
         for word in _pairs(term) if _ONE.match(term) else [term]:
             words[word] = None
-    return _telling(list(words))[:MAX_TERMS]
+    # A question of nothing but common words is about them.
+    telling = [word for word in words if word not in STOPWORDS] or list(words)
+    return telling[:MAX_TERMS]
 
 
 def _pairs(run: str) -> list[str]:
     pieces = re.split(f"[{''.join(sorted(filter(_ONE.match, STOPWORDS)))}]", run)
     found = [f"{first} {second}" for piece in pieces for first, second in pairwise(piece)]
-    # Characters that stand alone are looked for where there is nothing better.
-    return found or [piece for piece in pieces if piece] or list(run)
+    # Single characters are looked for where there is nothing better.
+    return found or list(run)

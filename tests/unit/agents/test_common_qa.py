@@ -181,18 +181,37 @@ def test_who_is_not_answered_is_told_what_comes_nearest() -> None:
     answer = ask("rotate a screen")
     assert told(answer)["suggestions"] == ["How do I rotate a credential?"]
     assert answer.text == f"{UNKNOWN} You could ask: How do I rotate a credential?"
-    assert (told(ask("hello"))["suggestions"], ask("hello").text) == ([], UNKNOWN)
+    answer = ask("hello")
+    assert (told(answer)["suggestions"], answer.text) == ([], f"{UNKNOWN} I know a little about Hotplug.")
 
 
-def test_a_short_message_leans_on_the_one_before() -> None:
-    before = (("user", "How do I roll back a plugin?"), ("assistant", "By a request."))
+def test_a_short_message_leans_on_the_users_last_one() -> None:
+    before = (
+        ("user", "How do I rotate a credential?"),
+        ("assistant", "Add a second one."),
+        ("user", "How do I roll back a plugin?"),
+        ("assistant", "What is a tool?"),
+    )
     assert told(ask("really?", *before))["sources"][0] == "How do I roll back a plugin?"
     assert told(ask("really?"))["by"] == "nobody"
     # What says enough alone does not.
     assert told(ask("And a tool?", *before))["sources"][0] == "What is a tool?"
-    # Nor does what is long, nor what makes no sense behind it either.
-    assert told(ask("really? " + "blah " * 20, *before))["by"] == "nobody"
-    assert told(ask("pizza weather mother", *before))["by"] == "nobody"
+    # Nor does what is long.
+    assert (
+        told(ask("really? would you please tell me all about that, if I may ask so?", *before))["by"]
+        == "nobody"
+    )
+
+
+def test_what_makes_no_sense_behind_the_last_one_is_answered_alone() -> None:
+    before = ("user", "How do I roll back a plugin?")
+    metadata = told(ask("pizza weather mother rotate screen", before))
+    assert (metadata["by"], metadata["suggestions"]) == ("nobody", ["How do I rotate a credential?"])
+
+
+def test_a_single_character_is_looked_for() -> None:
+    found = {question for hit in INDEX.search("表") for question in ENTRIES[hit.place].questions}
+    assert {"表什么时候创建?", "共享表还是独立表?"} <= found
 
 
 def test_the_history_is_not_read_for_what_needs_none() -> None:
@@ -217,6 +236,7 @@ def test_a_model_sees_the_passages_the_thread_and_the_question_last() -> None:
     [(messages, options)] = llm.asked
     assert [one.role for one in messages] == ["system", "user", "assistant", "user"]
     assert "A tool is an HTTP API" in messages[0].content
+    assert messages[0].content.startswith("You answer questions about Hotplug.\n")
     assert "Use only what the passages" in messages[0].content
     assert len(messages[1].content) == MAX_REMINDED
     assert messages[-1].content == "And a tool?"
@@ -278,7 +298,7 @@ def entry(**members: Any) -> list[dict[str, Any]]:
         ("{}", "no array"),
         ("[]", "no array"),
         ([{"questions": ["Q?"], "answer": "A."}] * (MAX_ENTRIES + 1), "no array"),
-        ("[" + " " * MAX_BYTES + "]", "no array"),
+        (" " * MAX_BYTES + json.dumps([{"questions": ["Q?"], "answer": "A."}]), "no array"),
         (["Q?"], "entry 1"),
         (entry(question="Q?"), "entry 2"),
         (entry(questions=[]), "entry 2"),

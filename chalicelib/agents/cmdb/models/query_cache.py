@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chalicelib.agents.columns import OwnTable
@@ -16,9 +16,10 @@ class CmdbQueryCache(OwnTable, Base, TimestampMixin):
     __tablename__ = "agentflow_cmdb_query_cache"
     __table_args__ = (
         UniqueConstraint("app_id", "query_digest", name="uq_agentflow_cmdb_query_cache_query"),
+        Index("ix_agentflow_cmdb_query_cache_expires_at", "app_id", "expires_at"),
         MYSQL_TABLE,
     )
     # SHA-256 hex of the question as the configuration database was asked it.
     query_digest: Mapped[str] = mapped_column(String(64))
-    hosts: Mapped[Any] = mapped_column(JsonDocument())
+    answer: Mapped[Any] = mapped_column(JsonDocument())
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime())
