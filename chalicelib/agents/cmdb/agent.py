@@ -86,7 +86,7 @@ class Cmdb(AgentBase):
         except HotplugError as error:
             telemetry.event("agent.model_failed", agent=self.name, code=error.code)
         except (ValueError, RecursionError):
-            telemetry.event("agent.model_failed", agent=self.name, code="llm.no_json")
+            telemetry.event("agent.model_failed", agent=self.name, no_json=True)
         return question
 
     def _hosts(self, memory: Memory, thread_id: str, asked: Mapping[str, str]) -> tuple[Hosts, bool]:
