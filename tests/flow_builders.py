@@ -41,7 +41,7 @@ def node(
 ) -> Data:
     """A node of any type."""
     data: Data = {
-        "nodeMeta": {"nodeType": node_id.partition("::")[0], "aliasName": node_id},
+        "nodeMeta": {"nodeType": node_id.partition("::")[0], "aliasName": node_id[:40]},
         "inputs": inputs or [],
         "outputs": outputs or [],
         "nodeParam": params or {},

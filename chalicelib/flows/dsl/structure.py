@@ -30,6 +30,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 """The parts of a flow that have a schema."""
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
 
 @functools.cache
 def _verdict(part: str) -> Any:
@@ -92,20 +94,24 @@ def field_text(place: str, below: Steps, value: Any = None) -> str:
 
 
 def json_fault(data: Any) -> str | None:
-    """Why data is not JSON of a depth that may be recursed into; None where it is. Without recursion."""
-    pending: list[tuple[Any, int]] = [(data, 1)]
-    while pending:
-        value, depth = pending.pop()
-        if isinstance(value, dict | list):
-            if depth > MAX_DEPTH:
-                return f"is nested deeper than {MAX_DEPTH} levels"
-            if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-                return "has a name that is no text"
-            children = value.values() if isinstance(value, dict) else value
-            pending.extend((child, depth + 1) for child in children)
-        elif not isinstance(value, str | int | float | None):
-            return f"holds a {type(value).__name__}, which is not JSON"
-    return None
+    """Why data is not JSON of a depth that may be recursed into; None where it is. Level by level, not recursing."""
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict:
+                if not set(map(type, value)) <= {str}:
+                    return "has a name that is no text"
+                below.extend(value.values())
+            elif kind is list:
+                below.extend(value)
+            elif kind not in _SCALARS:
+                return f"holds a {kind.__name__}, which is not JSON"
+        if not below:
+            return None
+        level = below
+    return f"is nested deeper than {MAX_DEPTH} levels"
 
 
 def _steps(pointer: str) -> Steps:
