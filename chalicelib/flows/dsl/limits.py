@@ -24,7 +24,7 @@ MAX_RENDERED = 4 * 1024 * 1024
 
 MAX_REPORTED = 1_000
 """Violations that one answer holds, and likewise warnings."""
-MAX_EXPLAINED = 20_000
+MAX_EXPLAINED = 10_000
 """Objects of invalid parts whose reasons are looked for, about 50 µs each; the parts beyond are only named."""
 
 MAX_SUBFLOWS = 200

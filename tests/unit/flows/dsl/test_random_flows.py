@@ -34,7 +34,7 @@ EDGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     JUNK
     | st.fixed_dictionaries({"nodes": st.lists(NODES | JUNK, max_size=6), "edges": st.lists(EDGES | JUNK)})
@@ -113,7 +113,7 @@ def expected(data: Data) -> set[tuple[str, str]]:
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(flows())
 def test_an_oracle_agrees(data: Data) -> None:
     checked = check_flow(data)
