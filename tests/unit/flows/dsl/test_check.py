@@ -205,6 +205,19 @@ def bad_flows() -> Iterator[tuple[str, Any, Found]]:
         },
     )  # fmt: skip
     yield (
+        "unknown names in each template of a model",
+        flow([start(), *(node(f"{kind}::1", {"template": "{{x}}", "systemTemplate": "{{y}}", "instruction": "{{z}}"},
+                              outputs=[output("o")]) for kind in ("llm", "extractor-parameter")), end()]),
+        {("template.name", "llm::1", f"nodeParam.{name}") for name in ("template", "systemTemplate")}
+        | {("template.name", "extractor-parameter::1", f"nodeParam.{name}")
+           for name in ("template", "systemTemplate", "instruction")},
+    )  # fmt: skip
+    yield (
+        "an input too many",
+        around(message("message::1", "x", *(literal(f"i{number}", "") for number in range(201)))),
+        {("param.schema", "message::1", "inputs")},
+    )
+    yield (
         "literals of other types",
         flow([start(output("n", "integer", default="x")), end(
             literal("code", "__import__('os').getcwd()", "integer"),
@@ -295,6 +308,19 @@ def bad_flows() -> Iterator[tuple[str, Any, Found]]:
         {("edge.dangling", START, "targetNodeId")},
     )
     yield (
+        "an edge into a body whose owner is not reached",
+        {**data, "edges": [edge(START, END), *data["edges"][2:], edge(START, begin["sourceNodeId"])]},
+        {
+            ("edge.dangling", START, "targetNodeId"),
+            *(("graph.unreachable", one["id"], "id") for one in data["nodes"][1:-1]),
+        },
+    )
+    yield (
+        "the start of no body",
+        around(node("iteration-node-start::1")),
+        {("node.type", "iteration-node-start::1", "id")},
+    )
+    yield (
         "a body without an end",
         drop_edge(data, joiner["id"]),
         {
@@ -361,7 +387,11 @@ def test_each_fault_is_told_exactly(data: Any, expected: Found) -> None:
     checked = check_flow(data)
     assert found(checked) == expected
     assert checked.flow is None
-    assert checked.total == len(checked.violations)
+    assert (
+        checked.total
+        == len(checked.violations)
+        == len({one.pointer + one.message for one in checked.violations})
+    )
     for one in checked.violations:
         assert one.rule in RULES
         assert resolves(data, one.pointer), one
