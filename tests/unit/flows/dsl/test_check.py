@@ -544,6 +544,21 @@ def test_a_pointer_has_the_spelling_of_the_data() -> None:
     )
 
 
+def test_of_two_spellings_ours_is_read() -> None:
+    ours, other = {"code": "ours"}, {"code": "other"}
+    for params in ({"nodeParam": ours, "node_param": other}, {"node_param": other, "nodeParam": ours}):
+        made = check_flow(around({"id": "code::1", "data": params})).flow
+        assert made is not None
+        assert made.nodes["code::1"].params == ours
+
+
+def test_a_loop_gives_out_what_its_body_leaves_alone() -> None:
+    nodes, edges = loop(literal("n", 0, "integer"))
+    nodes[0]["data"]["inputs"].append(literal("kept", "a"))
+    nodes[0]["data"]["outputs"].append(output("kept"))
+    assert check_flow(with_body((nodes, edges))).flow is not None
+
+
 def test_a_domain_is_a_model() -> None:
     made = check_flow(around(node("llm::1", {"domain": "d", "template": ""}, outputs=[output("o")]))).flow
     assert made is not None
@@ -676,6 +691,12 @@ def test_too_many_inputs_are_cut_before_they_are_explained() -> None:
     assert checked.total <= 101
 
 
+def test_inputs_that_are_too_many_are_told_once() -> None:
+    surplus = [literal(f"i{number}", "") for number in range(201)]
+    (one,) = check_flow(around(message("message::1", "x", *surplus))).violations
+    assert one.message == "has 201 members; at most 200 are allowed"
+
+
 def test_reasons_have_a_budget() -> None:
     spoilt = [case(str(number)) for number in range(150)] + [{"id": "no"}]
     checked = check_flow({"nodes": [if_else(*spoilt, node_id=f"if-else::{number}") for number in range(200)]})
@@ -711,6 +732,12 @@ RECURSIONS = [
         "a circle of others",
         [("2", ""), ("4", "")],
         {("2", None): calling(("3", "")), ("3", None): calling(("2", "")), ("4", None): calling()},
+        {"flow::0"},
+    ),
+    (
+        "a way to one that calls itself",
+        [("2", ""), ("4", "")],
+        {("2", None): calling(("3", "")), ("3", None): calling(("3", "")), ("4", None): calling()},
         {"flow::0"},
     ),
     (
