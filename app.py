@@ -15,6 +15,7 @@ from chalice.app import Chalice, Rate
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
     "tool_credentials", "mcp_servers", "mcp", "maintenance",
+    "flows", "flow_versions", "flow_licenses",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.

@@ -38,6 +38,7 @@ PATH: dict[str, str] = {
     "serverId": SERVER_ID_PATTERN,
     "toolName": TOOL_NAME_PATTERN,
     "scheme": SCHEME_PATTERN,
+    "flowId": NUMBER_ID,
     "job": "^[a-z][a-z_]{1,31}$",
 }
 
