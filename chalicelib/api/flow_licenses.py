@@ -33,4 +33,6 @@ def list_licenses(request: Request) -> dict[str, Any]:
 def put_license(request: Request) -> Answer:
     flow_id, alias_id = int(request.path["flowId"]), request.path["aliasId"]
     status = request.body["status"]
+    # Before the alias is looked at: what apps there are is nothing that a stranger's flow tells.
+    catalog.find_own(request.cache, request.caller, flow_id)
     return request.write(lambda session: licensing.put(session, request.caller, flow_id, alias_id, status))

@@ -14,10 +14,12 @@ from infra.local.stack import LocalStack
 from tests.e2e import tenants
 from tests.e2e.access_table import ROLES, Line, read_table
 from tests.e2e.tenants import SERVER_KEY, TOOL_KEY, Api, Tenant, fresh_name, package
+from tests.flow_rows import graph
 from tests.upstreams import Upstreams
 
 LINES = read_table()
 PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"
+FLOWS = "/api/v1/flows"
 # Well-formed, and nobody's.
 UNKNOWN = {
     "pluginId": "plugin_nothing_000000",
@@ -29,6 +31,7 @@ UNKNOWN = {
     "serverId": f"mcp@{'0' * 26}",
     "scheme": "nothing",
     "toolName": "nothing",
+    "flowId": "1",
 }
 JOB = {"job": "sweep"}
 Ids = dict[str, str]
@@ -52,6 +55,8 @@ class World:
             thing = owner.shared_tool if shared else owner.private_tool
         elif line.path.startswith(SERVERS):
             thing = owner.shared_server if shared else owner.private_server
+        elif line.path.startswith(FLOWS):
+            thing = owner.private_flow
         else:
             thing = owner.shared if shared else owner.private
         found = {**JOB, **owner.app, **thing}
@@ -143,6 +148,16 @@ def _server(_: LocalStack, owner: Tenant) -> Ids:
     return owner.register_server(fresh_name("fresh"))
 
 
+def _flow(_: LocalStack, owner: Tenant) -> Ids:
+    return owner.register_flow(fresh_name("fresh"))
+
+
+def _unpublished_flow(_: LocalStack, owner: Tenant) -> Ids:
+    flow = owner.register_flow(fresh_name("fresh"))
+    owner.admin("POST", f"{FLOWS}/{flow['flowId']}/take-off", 200, json={"platform": 1})
+    return flow
+
+
 FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     "DELETE /api/v1/apps/{aliasId}#empty": _empty_app,
     "DELETE /api/v1/apps/{aliasId}/credentials/{credentialId}": _credential,
@@ -180,6 +195,12 @@ FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     f"PUT {SERVERS}/{{serverId}}/credentials": _server,
     f"DELETE {SERVERS}/{{serverId}}/credentials": _server,
     f"DELETE {SERVERS}/{{serverId}}/credentials/{{scheme}}": _server,
+    f"PUT {FLOWS}/{{flowId}}": _flow,
+    f"DELETE {FLOWS}/{{flowId}}": _unpublished_flow,
+    f"POST {FLOWS}/{{flowId}}/take-off": _flow,
+    f"PUT {FLOWS}/{{flowId}}/comparisons/{{version}}": _flow,
+    f"DELETE {FLOWS}/{{flowId}}/comparisons/{{version}}": _flow,
+    f"PUT {FLOWS}/{{flowId}}/licenses/{{aliasId}}": _flow,
 }
 
 # What the caller's own app must have stored of a shared thing before the request finds it.
@@ -233,6 +254,12 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"PATCH {SERVERS}/{{serverId}}#shared": lambda ids: _json(shared=True),
     f"POST {SERVERS}/{{serverId}}/tools/{{toolName}}/call": lambda ids: _json(arguments={}),
     f"PUT {SERVERS}/{{serverId}}/credentials": lambda ids: _json(**SERVER_KEY),
+    f"POST {FLOWS}": lambda ids: _json(name="Made", data=graph()),
+    f"PUT {FLOWS}/{{flowId}}": lambda ids: _changed(name="Changed", data=graph("changed")),
+    # The draft is what v1 was made of.
+    f"POST {FLOWS}/{{flowId}}/publish": lambda ids: _json(version="v1"),
+    f"POST {FLOWS}/{{flowId}}/take-off": lambda ids: _json(platform=1),
+    f"PUT {FLOWS}/{{flowId}}/licenses/{{aliasId}}": lambda ids: _json(status=0),
 }
 CALL = {"operationId": "getPet", "path": {"petId": 7}}
 
@@ -382,6 +409,9 @@ def test_lists_hold_what_is_ones_own_and_what_is_shared(world: World, role: str)
         )
         assert found >= {ours[0][key], ours[1][key], theirs[1][key]}
         assert theirs[0][key] not in found
+    flows = {row["flowId"] for row in _everything(api, FLOWS)}
+    assert world.tenant.private_flow["flowId"] in flows
+    assert world.other.private_flow["flowId"] not in flows
     for path in (PLUGINS, TOOLS, SERVERS):
         assert api("GET", f"{path}?q={world.other.canary}", 200).json()["items"] == []
 
@@ -482,9 +512,16 @@ def _state(world: World) -> dict[str, str]:
         for server in (tenant.private_server, tenant.shared_server):
             path = f"{SERVERS}/{server['serverId']}"
             paths += [path, f"{path}/tools", f"{path}/executions", f"{path}/credentials"]
+        flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
+        paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
-        for listing, key in ((PLUGINS, "pluginId"), (TOOLS, "toolId"), (SERVERS, "serverId")):
+        for listing, key in (
+            (PLUGINS, "pluginId"),
+            (TOOLS, "toolId"),
+            (SERVERS, "serverId"),
+            (FLOWS, "flowId"),
+        ):
             state[listing] = str([row[key] for row in _everything(tenant.admin, listing)])
         credentials = _everything(tenant.admin, f"{app}/credentials")
         state[f"{app}/credentials"] = str([{**row, "lastUsedAt": None} for row in credentials])
