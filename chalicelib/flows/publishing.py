@@ -233,7 +233,8 @@ def _on(flow_id: int, platform: int) -> tuple[ColumnElement[bool], ...]:
 def _take_all(caller: Caller, flow_id: int, platform: int) -> Update:
     """`release.take_off` for all versions that a platform has, as one statement.
 
-    The order of the columns matters: MySQL reckons each from those that it has already set, others from the old row.
+    MySQL reckons each column from those that it has already set: taking off twice is taking off once, so in
+    whatever order they come, the outcome is the same.
     """
     api = Flow.release_api.bitwise_and(~platform)
     others = Flow.release_status.bitwise_and(~(release.PUBLISHED[platform] | release.API))
@@ -241,12 +242,12 @@ def _take_all(caller: Caller, flow_id: int, platform: int) -> Update:
     return (
         update(Flow)
         .where(*_on(flow_id, platform))
-        .ordered_values(
-            (Flow.status, case((kept.bitwise_and(release.LIVE) != 0, 1), else_=0)),
-            (Flow.release_status, kept.bitwise_or(release.TAKEN_OFF[platform])),
-            (Flow.release_api, api),
-            (Flow.revision, Flow.revision + 1),
-            (Flow.update_by, caller.credential_id),
+        .values(
+            status=case((kept.bitwise_and(release.LIVE) != 0, 1), else_=0),
+            release_status=kept.bitwise_or(release.TAKEN_OFF[platform]),
+            release_api=api,
+            revision=Flow.revision + 1,
+            update_by=caller.credential_id,
         )
         .execution_options(synchronize_session=False)
     )

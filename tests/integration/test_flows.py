@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from chalicelib.core import process
+from chalicelib.flows.dao import FlowDAO
+from chalicelib.flows.models import Flow
 from tests.flow_rows import flow_deployment, graph
 from tests.http import Client, Deployment
 
@@ -286,6 +290,8 @@ def test_a_deleted_flow_is_gone(publisher: Client, flow: str) -> None:
     for answer in everything(publisher, flow):
         assert (answer.status, answer.json["code"]) == (404, "flow.not_found"), answer.body
     assert publisher.get(FLOWS).json["items"] == []
+    with process.database().reads() as session:
+        assert FlowDAO(session).get_latest_published_flow_by(int(flow), "v5") is None
 
 
 def test_another_tenants_flow_does_not_exist(publisher: Client, stranger: Client, flow: str) -> None:
@@ -300,11 +306,6 @@ def test_another_tenants_flow_does_not_exist(publisher: Client, stranger: Client
 
 def test_a_version_is_no_flow(publisher: Client, flow: str) -> None:
     """Versions have row ids of their own, which must not open a second door to the draft."""
-    from sqlalchemy import select
-
-    from chalicelib.core import process
-    from chalicelib.flows.models import Flow
-
     publisher.post(f"{FLOWS}/{flow}/publish", {"version": "v1"})
     with process.database().reads() as session:
         of_flow = (Flow.group_id == int(flow), Flow.version == "v1")
