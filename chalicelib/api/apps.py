@@ -217,9 +217,7 @@ def delete_app(request: Request) -> Answer:
 
     def work(session: Any) -> Answer:
         alias_id = request.path["aliasId"]
-        service.delete_app(
-            session, request.caller, alias_id, request.if_match, owned, licensing.forget_app
-        )
+        service.delete_app(session, request.caller, alias_id, request.if_match, owned, licensing.forget_app)
         return Answer(status=204)
 
     return request.write(work)
