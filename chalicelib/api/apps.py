@@ -206,14 +206,18 @@ def patch_app(request: Request) -> Answer:
     if_match="honoured",
 )
 def delete_app(request: Request) -> Answer:
+    from chalicelib.flows import licensing
+    from chalicelib.flows import ownership as flows
     from chalicelib.plugins import ownership as plugins
     from chalicelib.tools import ownership as tools
 
     def owned(session: Any, app_id: int) -> list[str]:
-        return [*plugins.owned_by_app(session, app_id), *tools.owned_by_app(session, app_id)]
+        domains = (plugins, tools, flows)
+        return [kind for domain in domains for kind in domain.owned_by_app(session, app_id)]
 
     def work(session: Any) -> Answer:
-        service.delete_app(session, request.caller, request.path["aliasId"], request.if_match, owned)
+        alias_id = request.path["aliasId"]
+        service.delete_app(session, request.caller, alias_id, request.if_match, owned, licensing.forget_app)
         return Answer(status=204)
 
     return request.write(work)

@@ -39,6 +39,7 @@ PATH: dict[str, str] = {
     "serverId": SERVER_ID_PATTERN,
     "toolName": TOOL_NAME_PATTERN,
     "scheme": SCHEME_PATTERN,
+    "flowId": NUMBER_ID,
     "job": "^[a-z][a-z_]{1,31}$",
     "agentName": AGENT_NAME_PATTERN,
     "threadId": THREAD_ID_PATTERN,

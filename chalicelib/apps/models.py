@@ -51,7 +51,8 @@ class App(Base):
     # Bits: 1 workbench, 2 open platform, 4 device.
     source: Mapped[int] = mapped_column(FLAG, default=1)
     actual_source: Mapped[int] = mapped_column(FLAG, default=1)
-    plat_release_auth: Mapped[int] = mapped_column(FLAG, default=0)
+    # Platforms that the app may publish flows to, as bits: a new one to the workbench, until an admin says otherwise.
+    plat_release_auth: Mapped[int] = mapped_column(FLAG, default=1)
     status: Mapped[int] = mapped_column(FLAG, default=1)
     # 1 also records reads in the audit log.
     audit_policy: Mapped[int] = mapped_column(FLAG, default=0)

@@ -25,6 +25,8 @@ from chalicelib.core.representation import check_if_match, timestamp
 FIRST_ADMIN = "admin"
 # Names the rows that an app owns elsewhere (`plugin`, `install`); given by the edge, which knows all domains.
 Owned = Callable[[Session, int], list[str]]
+# Deletes the rows that refer to an app elsewhere and go with it (licences); given by the edge too.
+Forget = Callable[[Unit, int], None]
 
 _COLUMNS = {
     "name": "name",
@@ -137,7 +139,14 @@ def patch_app(
     return after
 
 
-def delete_app(session: Unit, caller: Caller, alias_id: str, if_match: str | None, owned: Owned) -> None:
+def delete_app(
+    session: Unit,
+    caller: Caller,
+    alias_id: str,
+    if_match: str | None,
+    owned: Owned,
+    forget: Forget | None = None,
+) -> None:
     """Delete an app with its credentials, secrets and data keys.
 
     Raises
@@ -161,6 +170,8 @@ def delete_app(session: Unit, caller: Caller, alias_id: str, if_match: str | Non
     for model in (AppCredential, AppSecret, DataKey):
         for row in session.scalars(select(model).where(model.app_id == app.id)):
             session.delete(row)
+    if forget is not None:
+        forget(session, app.id)
     # The rows above refer to this one.
     session.flush()
     session.delete(app)

@@ -28,6 +28,7 @@ import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
 import chalicelib.core.leases
+import chalicelib.flows.models
 import chalicelib.plugins.models
 import chalicelib.tools.models
 from chalicelib.core import cache_log
@@ -57,6 +58,7 @@ MODEL_MODULES = (
     chalicelib.core.instances,
     chalicelib.core.jobs,
     chalicelib.core.leases,
+    chalicelib.flows.models,
     chalicelib.plugins.models,
     chalicelib.tools.models,
 )

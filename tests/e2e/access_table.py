@@ -139,6 +139,21 @@ POST   /api/v1/agents/{agentName}/moves                      | 403 403 403 202 |
 GET    /api/v1/agents/{agentName}/moves                      | 403 403 403 200 | -               | -               | 401
 GET    /api/v1/agents/{agentName}/moves/{moveId}             | 403 403 403 200 | -               | -               | 401
 DELETE /api/v1/agents/{agentName}/moves/{moveId}             | 403 403 403 200 | -               | -               | 401
+POST   /api/v1/flows                                         | 403 403 201 201 | -               | -               | 401
+GET    /api/v1/flows                                         | 200 200 200 200 | -               | -               | 401
+GET    /api/v1/flows/{flowId}                                | 200 200 200 200 | 404 404 404 404 | -               | 401
+PUT    /api/v1/flows/{flowId}                                | 403 403 200 200 | 403 403 404 404 | -               | 401
+DELETE /api/v1/flows/{flowId}                                | 403 403 204 204 | 403 403 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/validate                       | 403 403 200 200 | 403 403 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/publish                        | 403 403 200 200 | 403 403 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/take-off                       | 403 403 200 200 | 403 403 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/versions                       | 200 200 200 200 | 404 404 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/published                      | 200 200 200 200 | 404 404 404 404 | -               | 401
+PUT    /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 200 200 | 403 403 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/comparisons/{version}          | 200 200 200 200 | 404 404 404 404 | -               | 401
+DELETE /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 204 204 | 403 403 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/licenses                       | 403 403 200 200 | 403 403 404 404 | -               | 401
+PUT    /api/v1/flows/{flowId}/licenses/{aliasId}             | 403 403 200 200 | 403 403 404 404 | -               | 401
 """
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from infra.local.stack import LocalStack
+from tests.flow_rows import graph
 from tests.upstreams import Upstreams
 
 ROLES = ("viewer", "caller", "publisher", "admin")
@@ -103,6 +104,7 @@ class Tenant:
     private_server: dict[str, str] = field(default_factory=dict)
     shared_server: dict[str, str] = field(default_factory=dict)
     thread: dict[str, str] = field(default_factory=dict)
+    private_flow: dict[str, str] = field(default_factory=dict)
     upstreams: Upstreams = NO_UPSTREAMS
     marks: set[str] = field(default_factory=set)
 
@@ -171,6 +173,14 @@ class Tenant:
         target = "shared" if now == "independent" else "independent"
         return str(self.admin("POST", f"{path}/moves", 202, json={"target": target}).json()["moveId"])
 
+    def register_flow(self, name: str, *, description: str = "") -> dict[str, str]:
+        """Store a flow that is published as v1 and has the comparison v9, and return its ids."""
+        body = {"name": name, "description": description, "data": graph()}
+        flow_id = str(self.admin("POST", "/api/v1/flows", 201, json=body).json()["flowId"])
+        self.admin("POST", f"/api/v1/flows/{flow_id}/publish", 200, json={"version": "v1"})
+        self.admin("PUT", f"/api/v1/flows/{flow_id}/comparisons/v9", 200)
+        return {"flowId": flow_id, "version": "v9"}
+
     def close(self) -> None:
         """Close its connections."""
         for api in self.apis.values():
@@ -211,6 +221,7 @@ def furnish(tenant: Tenant, upstreams: Upstreams) -> None:
     _furnish_tools(tenant)
     _furnish_servers(tenant)
     tenant.thread = {"threadId": tenant.talk(tenant.canary)}
+    _furnish_flows(tenant)
 
 
 def _furnish_plugins(tenant: Tenant) -> None:
@@ -256,6 +267,12 @@ def _furnish_servers(tenant: Tenant) -> None:
         path = f"/api/v1/mcp/servers/{server['serverId']}/tools/text/call"
         tenant.marks.add(tenant.apis["caller"]("POST", path, 200, json={}).json()["executionId"])
     tenant.marks |= {tenant.private_server["serverId"], name}
+
+
+def _furnish_flows(tenant: Tenant) -> None:
+    name = fresh_name("private")
+    tenant.private_flow = tenant.register_flow(name, description=tenant.canary)
+    tenant.marks |= {tenant.private_flow["flowId"], name}
 
 
 def fail_install(stack: LocalStack, install_id: str) -> None:

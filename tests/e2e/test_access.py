@@ -14,11 +14,13 @@ from infra.local.stack import LocalStack
 from tests.e2e import tenants
 from tests.e2e.access_table import ROLES, Line, read_table
 from tests.e2e.tenants import SERVER_KEY, TOOL_KEY, Api, Tenant, fresh_name, package
+from tests.flow_rows import graph
 from tests.upstreams import Upstreams
 
 LINES = read_table()
 PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"
 AGENTS = "/api/v1/agents"
+FLOWS = "/api/v1/flows"
 # Well-formed, and nobody's.
 UNKNOWN = {
     "pluginId": "plugin_nothing_000000",
@@ -31,6 +33,7 @@ UNKNOWN = {
     "scheme": "nothing",
     "toolName": "nothing",
     "threadId": "0" * 26,
+    "flowId": "1",
 }
 JOB = {"job": "sweep"}
 # Both belong to the deployment.
@@ -58,6 +61,8 @@ class World:
             thing = owner.shared_tool if shared else owner.private_tool
         elif line.path.startswith(SERVERS):
             thing = owner.shared_server if shared else owner.private_server
+        elif line.path.startswith(FLOWS):
+            thing = owner.private_flow
         else:
             thing = owner.shared if shared else owner.private
         found = {**JOB, **AGENT, **owner.app, **owner.thread, **thing}
@@ -162,6 +167,16 @@ def _no_move(_: LocalStack, owner: Tenant) -> Ids:
     return {}
 
 
+def _flow(_: LocalStack, owner: Tenant) -> Ids:
+    return owner.register_flow(fresh_name("fresh"))
+
+
+def _unpublished_flow(_: LocalStack, owner: Tenant) -> Ids:
+    flow = owner.register_flow(fresh_name("fresh"))
+    owner.admin("POST", f"{FLOWS}/{flow['flowId']}/take-off", 200, json={"platform": 1})
+    return flow
+
+
 FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     "DELETE /api/v1/apps/{aliasId}#empty": _empty_app,
     "DELETE /api/v1/apps/{aliasId}/credentials/{credentialId}": _credential,
@@ -203,6 +218,12 @@ FRESH: dict[str, Callable[[LocalStack, Tenant], Ids]] = {
     f"POST {AGENTS}/{{agentName}}/moves": _no_move,
     f"GET {AGENTS}/{{agentName}}/moves/{{moveId}}": _move,
     f"DELETE {AGENTS}/{{agentName}}/moves/{{moveId}}": _move,
+    f"PUT {FLOWS}/{{flowId}}": _flow,
+    f"DELETE {FLOWS}/{{flowId}}": _unpublished_flow,
+    f"POST {FLOWS}/{{flowId}}/take-off": _flow,
+    f"PUT {FLOWS}/{{flowId}}/comparisons/{{version}}": _flow,
+    f"DELETE {FLOWS}/{{flowId}}/comparisons/{{version}}": _flow,
+    f"PUT {FLOWS}/{{flowId}}/licenses/{{aliasId}}": _flow,
 }
 
 # What the caller's own app must have stored of a shared thing before the request finds it.
@@ -259,6 +280,12 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"PATCH {AGENTS}/tables/{{table}}": lambda ids: _json(retainDays=None),
     f"POST {AGENTS}/{{agentName}}/invoke": lambda ids: _json(message="What is a tool?"),
     f"POST {AGENTS}/{{agentName}}/moves": lambda ids: _json(target="shared"),
+    f"POST {FLOWS}": lambda ids: _json(name="Made", data=graph()),
+    f"PUT {FLOWS}/{{flowId}}": lambda ids: _changed(name="Changed", data=graph("changed")),
+    # The draft is what v1 was made of.
+    f"POST {FLOWS}/{{flowId}}/publish": lambda ids: _json(version="v1"),
+    f"POST {FLOWS}/{{flowId}}/take-off": lambda ids: _json(platform=1),
+    f"PUT {FLOWS}/{{flowId}}/licenses/{{aliasId}}": lambda ids: _json(status=0),
 }
 CALL = {"operationId": "getPet", "path": {"petId": 7}}
 
@@ -408,6 +435,9 @@ def test_lists_hold_what_is_ones_own_and_what_is_shared(world: World, role: str)
         )
         assert found >= {ours[0][key], ours[1][key], theirs[1][key]}
         assert theirs[0][key] not in found
+    flows = {row["flowId"] for row in _everything(api, FLOWS)}
+    assert world.tenant.private_flow["flowId"] in flows
+    assert world.other.private_flow["flowId"] not in flows
     for path in (PLUGINS, TOOLS, SERVERS):
         assert api("GET", f"{path}?q={world.other.canary}", 200).json()["items"] == []
 
@@ -510,9 +540,16 @@ def _state(world: World) -> dict[str, str]:
             paths += [path, f"{path}/tools", f"{path}/executions", f"{path}/credentials"]
         thread = f"{AGENTS}/{tenants.AGENT}/threads/{tenant.thread['threadId']}/messages"
         paths += [thread, f"{AGENTS}/{tenants.AGENT}", f"{AGENTS}/tables"]
+        flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
+        paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
-        for listing, key in ((PLUGINS, "pluginId"), (TOOLS, "toolId"), (SERVERS, "serverId")):
+        for listing, key in (
+            (PLUGINS, "pluginId"),
+            (TOOLS, "toolId"),
+            (SERVERS, "serverId"),
+            (FLOWS, "flowId"),
+        ):
             state[listing] = str([row[key] for row in _everything(tenant.admin, listing)])
         credentials = _everything(tenant.admin, f"{app}/credentials")
         state[f"{app}/credentials"] = str([{**row, "lastUsedAt": None} for row in credentials])

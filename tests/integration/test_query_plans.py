@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 
 from chalicelib.apps.models import App
 from chalicelib.core import process, storage
+from chalicelib.flows.dao import LicenseDAO
 from chalicelib.maintenance import service as maintenance
 from chalicelib.plugins import incoming
 from chalicelib.plugins import services as plugin_services
@@ -23,15 +24,17 @@ from tests.deployed_agents import make_tables
 from tests.events.world import package
 from tests.fakes.functions import MemoryFunctions
 from tests.fakes.storage import MemoryStorage
+from tests.flow_rows import graph
 from tests.http import Deployment, Response, deployed
 from tests.plans.explain import DERIVED, Fault, Recorder, faults, rows_read
-from tests.plans.growth import NAMES, ROWS, SHARE, fill, plugin_id, thread_id, tool_id
+from tests.plans.growth import NAMES, ROWS, SHARE, fill, flow_id, plugin_id, thread_id, tool_id
 from tests.plugin_rows import answer
 from tests.upstreams import Upstreams, serving_upstreams
 
 BASE = "/api/v1"
 BUSY = "busy"
 TOOL = quote(tool_id(0))
+FLOW = flow_id(0)
 
 
 @dataclass
@@ -113,6 +116,7 @@ def _list_everything(world: World) -> None:
         "/tools", "/tools?q=many", "/tools?q=matches-nothing", "/mcp/servers", "/mcp/servers?q=number",
         f"/tools/{TOOL}/versions", f"/tools/{TOOL}/executions", f"/tools/{TOOL}/executions?outcome=failed",
         f"/tools/{TOOL}/executions?since=2026-01-01T00:00:00Z",
+        "/flows", f"/flows/{FLOW}/versions", f"/flows/{FLOW}/licenses",
     ):  # fmt: skip
         world.pages(path)
     for path in (
@@ -200,6 +204,29 @@ def _live_as_a_server(world: World) -> None:
     world.call("DELETE", f"{server}/credentials/bearer")
     world.call("DELETE", f"{server}/credentials")
     world.call("DELETE", server)
+
+
+def _live_as_a_flow(world: World) -> None:
+    """A flow's whole life; and one with a past is published, compared and taken off everywhere."""
+    body = {"name": "Fresh", "data": graph()}
+    flow = f"/flows/{world.call('POST', '/flows', body).json['flowId']}"
+    world.call("GET", flow, role="viewer")
+    world.call("PUT", flow, body, headers={"if-match": "*"})
+    world.call("PUT", f"/flows/{FLOW}", body, headers={"if-match": "*"})
+    for place, version in ((flow, "v1"), (f"/flows/{FLOW}", "v300")):
+        world.call("POST", f"{place}/validate")
+        world.call("POST", f"{place}/publish", {"version": version})
+        for query in ("", f"?version={version}"):
+            world.call("GET", f"{place}/published{query}", role="viewer")
+        world.call("PUT", f"{place}/comparisons/v400")
+        world.call("GET", f"{place}/comparisons/v400")
+        world.call("PUT", f"{place}/licenses/app-900", {"status": 1})
+        world.call("DELETE", f"{place}/comparisons/v400")
+        world.call("POST", f"{place}/take-off", {"platform": 1, "version": version})
+        world.call("POST", f"{place}/take-off", {"platform": 1})
+    with process.database().reads() as session:
+        assert LicenseDAO(session).get_by(FLOW, "app-900") is not None
+    world.call("DELETE", flow)
 
 
 def _speak_mcp(world: World) -> None:
@@ -348,6 +375,7 @@ def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _speak_mcp(world)
     _live_as_a_tool(world)
     _live_as_a_server(world)
+    _live_as_a_flow(world)
     _install_by_events(world)
     _talk(world)
     _manage_apps(world)
@@ -397,6 +425,9 @@ READS_A_ROW = 20
         "/instances",
         "/tools",
         f"/tools/{TOOL}/executions",
+        "/flows",
+        f"/flows/{FLOW}/versions",
+        f"/flows/{FLOW}/licenses",
     ],
 )
 def test_a_page_far_behind_reads_no_more_rows_than_the_first(world: World, path: str) -> None:

@@ -20,6 +20,8 @@ from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.instances import Instance
+from chalicelib.flows.dsl.versions import version_key
+from chalicelib.flows.models import Flow, License
 from chalicelib.plugins.models import (
     ENABLED,
     Plugin,
@@ -51,9 +53,10 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, IdempotencyRecord, Instance, Plugin,
-    PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone,
-    PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, IdempotencyRecord, Instance, License,
+    Plugin, PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric,
+    PluginTombstone, PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta,
+    ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -97,6 +100,8 @@ def fill(database: DatabaseService, busy: int) -> None:
         ToolExecution: _tool_executions(busy, now),
         AgentMove: _moves(now),
         SharedConversationHistory: _messages(busy, now),
+        Flow: _flows(busy),
+        License: _licenses(busy),
     }
     assert set(made) == set(GROWING)
     with database.connection() as connection:
@@ -118,6 +123,11 @@ def plugin_id(number: int) -> str:
 def tool_id(number: int) -> str:
     """Return the id of one of the tools; number 0 is the busy app's. Every fourth of an app is an MCP server."""
     return f"{'mcp' if number // SHARE % 4 == 3 else 'tool'}@p{number}"
+
+
+def flow_id(number: int) -> int:
+    """Return the id of one of the flows; number 0 is the busy app's, and has two hundred versions and licences."""
+    return 1_000_000 + number
 
 
 def _owner(number: int, busy: int) -> int:
@@ -351,3 +361,25 @@ def _moves(now: datetime) -> Rows:
             "source_table": "agentflow_a", "target_table": "agentflow_b", "keep_days": 7, "created_by": 1,
             "finished_at": now,
         }  # fmt: skip
+
+
+def _flows(busy: int) -> Rows:
+    drafts = [(i, "") for i in range(ROWS)]
+    versions = [(i, "v1") for i in range(1, ROWS, 2)] + [(0, f"v{n}") for n in range(1, 201)]
+    for row_id, (i, version) in enumerate(drafts + versions, flow_id(0)):
+        yield {
+            "id": row_id, "group_id": flow_id(i), "app_id": str(_owner(i, busy)), "name": f"Flow {i}",
+            "version": version, "version_key": version_key(version) if version else "",
+            "data": None if version else '{"nodes":[],"edges":[]}', "checksum": "ab" * 32,
+            "release_data": '{"nodes":[],"edges":[]}' if version else None,
+            # Most of what was ever published was taken off since; of the busy one nothing was.
+            "release_status": (2, 1)[i == 0 or row_id % 10 == 0] if version else 0,
+            "is_deleted": 0 if version else int(i % OLD_SHARE == 3),
+        }  # fmt: skip
+
+
+def _licenses(busy: int) -> Rows:
+    for i in range(1, ROWS):
+        yield {"app_id": _owner(i, busy), "group_id": flow_id(i)}
+    for i in range(200):
+        yield {"app_id": FIRST_APP + i, "group_id": flow_id(0)}

@@ -12,10 +12,16 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import select
 
+from chalicelib.apps.models import App
 from chalicelib.apps.service import ensure_first_admin
+from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
+from chalicelib.core.hotcache import HotCache
+from chalicelib.flows import drafts, publishing
 from tests.conftest import create_schema
+from tests.flow_rows import graph
 from tests.tool_rows import put_apps, put_tool
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -122,6 +128,34 @@ def test_a_cold_read_of_a_tool_imports_nothing_heavy_and_configures_no_model(sql
         for name in ("tool_runs", "tool_credentials", "mcp_servers", "mcp", "plugins")
     }
     assert not others & set(told["modules"])
+
+
+def published_flow(service: DatabaseService) -> str:
+    """Publish a flow of the admin's own app, and return where it is read."""
+    with service.reads() as session:
+        app_id = session.scalars(select(App.id)).one()
+    owner = Caller(app_id, "admin", 1, "admin", "r")
+    cache = HotCache(service)
+    cache.refresh()
+    prepared = drafts.prepare(cache, owner, graph(), None)
+    flow_id = service.run(lambda session: drafts.create(session, owner, "Greeter", "", prepared).id)
+    valid = publishing.check_draft(service, cache, owner, flow_id)
+    service.run(
+        lambda session: publishing.publish(session, owner, flow_id, publishing.Wanted("v1", 1), valid)
+    )
+    return f"/api/v1/flows/{flow_id}"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("flows.get_flow", ""), ("flow_versions.get_published_flow", "/published")]
+)
+def test_a_cold_read_of_a_flow_imports_nothing_heavy_and_configures_no_model(
+    sqlite_url: str, name: str, part: str
+) -> None:
+    told = run_cold(sqlite_url, name, "GET", lambda service: published_flow(service) + part)
+    assert (told["before"], told["after"], told["configured"]) == ([], [], False)
+    assert {"flow", "license"} <= set(told["tables"])
+    assert not {"t", "tool", "tools"} & set(told["tables"])
 
 
 def test_a_cold_mcp_server_imports_its_log_and_no_sdk(sqlite_url: str) -> None:

@@ -23,6 +23,7 @@ GOOD = {
     "serverId": "mcp@01J9Z3NDEKTSV4RRFFQ69G5FAV",
     "toolName": "repo.list:all",
     "scheme": "api-key",
+    "flowId": "9223372036854775807",
     "job": "prune_log",
     "agentName": "common_qa",
     "threadId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
