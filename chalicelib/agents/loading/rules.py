@@ -44,7 +44,7 @@ def check_name(owner: str, table: Table) -> None:
     name, prefix = table.name, f"{PREFIX}{owner}_"
     cut = shortened(prefix + "x" * MAX_TABLE_NAME)[:-8]
     hashed = len(name) == MAX_TABLE_NAME and name.startswith(cut) and _HASHED.fullmatch(name, len(cut) - 1)
-    mine = (name.startswith(prefix) and len(name) > len(prefix)) or (hashed and prefix.startswith(cut[:-1]))
+    mine = (name.startswith(prefix) and len(name) > len(prefix)) or hashed
     if not mine or not re.fullmatch(TABLE_NAME_PATTERN, name) or table.schema:
         raise LoadError(
             "agent.table_prefix",

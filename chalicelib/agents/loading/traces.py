@@ -98,18 +98,13 @@ class Traces:
         """Take back what agents' packages brought since: mappers, tables, attributes of others' classes, modules."""
         for model, name in self.new_attributes():
             _remove_attribute(model, name)
-        gone = set(self.new_modules())
         for manager in list(_managers()):
-            if manager in self._attributes:
-                # A failure that another mapper's configuration ran into because of the agent.
-                if manager.is_mapped:
-                    manager.mapper.__dict__.pop("_configure_failed", None)
-            elif manager.class_.__module__ in gone or within(manager.class_.__module__, self._packages):
+            if manager not in self._attributes and within(manager.class_.__module__, self._packages):
                 _dispose(manager)
         kept = {manager.mapper.local_table for manager in list(_managers()) if manager.is_mapped}
         for table in set(Base.metadata.tables.values()) - self._tables - kept:
             Base.metadata.remove(table)
-        for name in gone:
+        for name in self.new_modules():
             _forget_module(name)
         self._attributes.clear()
         # Classes die in circles, and SQLAlchemy keeps what it must not lose in weak collections.

@@ -182,3 +182,12 @@ def test_a_mended_agent_is_imported_by_a_reload(way: str, folders: AgentFolders)
     assert mended.tables[0].name == "agentflow_broken_good"
     assert folders.loader is not None and folders.loader.registry.get("broken") is mended
     configure_mappers()
+
+
+def test_ctrl_c_goes_on_and_leaves_nothing_behind(folders: AgentFolders) -> None:
+    folders.add("broken", agent=WITH_MODELS + "raise KeyboardInterrupt", models=in_models(""))
+    before = mapped(), tables()
+    with pytest.raises(KeyboardInterrupt):
+        folders.load()
+    assert (mapped(), tables()) == before
+    assert not [name for name in sys.modules if name.startswith(f"{folders.package}.broken")]
