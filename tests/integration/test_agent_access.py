@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -179,22 +178,33 @@ def test_a_refused_answer_keeps_its_row_and_its_error(database: DatabaseService)
     assert (row.outcome, row.error_code, row.status) == ("failed", "tool.upstream_error", 404)
 
 
-def test_a_server_that_says_nothing_is_waited_for_as_long_as_the_agent_says(
-    database: DatabaseService,
-) -> None:
-    def silent(conn: socket.socket, _: bytes) -> None:
-        conn.settimeout(10)
-        assert conn.recv(1) == b""  # until the client gives up
+class Timed:
+    """An outbound client that notes how long it may take, and takes too long."""
 
-    pets = Pets(database, silent)
-    try:
-        pets.register()
-        with pytest.raises(UpstreamTimeout):
-            pets.access("Pets").call("Pets", "getPet", PET, timeout_ms=150)
-        [row] = pets.rows()
-    finally:
-        pets.server.close()
-    assert row.outcome == "timeout"
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    def request(self, method: str, url: str, *, timeout_s: float, **_: Any) -> Any:
+        self.timeouts.append(timeout_s)
+        raise UpstreamTimeout("too late")
+
+
+@pytest.mark.parametrize(
+    ("asked", "least_s", "most_s"),
+    [({}, 15, 20), ({"timeout_ms": 150}, 0, 0.15), ({"timeout_ms": 60_000}, 20.1, 25)],
+    ids=["by default", "as asked", "at most"],
+)
+def test_a_call_takes_as_long_as_the_agent_lets_it(
+    pets: Pets, asked: dict[str, int], least_s: float, most_s: float
+) -> None:
+    pets.register()
+    http = Timed()
+    access = ToolAccess(tool_services(pets.database, http), caller(), frozenset({"Pets"}))  # type: ignore[arg-type]
+    with pytest.raises(UpstreamTimeout):
+        access.call("Pets", "getPet", PET, **asked)
+    [timeout_s] = http.timeouts
+    assert least_s < timeout_s <= most_s
+    assert [row.outcome for row in pets.rows()] == ["timeout"]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -138,6 +139,61 @@ def test_writers_that_purge_the_same_rows_do_not_fail(database: DatabaseService)
     at_once(database, lambda mine, number: mine.keep("t", {"service": f"s{number}"}, HOSTS, 0))
     assert all(memory(database).answer({"service": f"s{number}"}) == HOSTS for number in range(4))
     assert count(database, CmdbQueryCache) == 4
+
+
+class Interrupting:
+    """A database whose units another function interrupts before they delete."""
+
+    def __init__(self, database: Any, meanwhile: Callable[[], None]) -> None:
+        self._database = database
+        self._meanwhile = meanwhile
+
+    def run(self, work: Any) -> Any:
+        def interrupted(session: Any) -> Any:
+            return work(Interrupted(session, other_thread(self._meanwhile)))
+
+        return self._database.run(interrupted)
+
+
+def other_thread(work: Callable[[], None]) -> Callable[[], None]:
+    def started() -> None:
+        # Its own: the guards that forbid a second connection belong to a thread.
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(30)
+
+    return started
+
+
+class Interrupted:
+    """A session before whose deletion another function does something."""
+
+    def __init__(self, session: Any, meanwhile: Callable[[], None]) -> None:
+        self._session = session
+        self._meanwhile = meanwhile
+
+    def execute(self, statement: Any) -> Any:
+        self._meanwhile()
+        return self._session.execute(statement)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+# SQLite has one writer at a time.
+@pytest.mark.parametrize("database_url", ["mysql"], indirect=True)
+def test_an_answer_that_was_renewed_meanwhile_is_not_purged(database: DatabaseService) -> None:
+    memory(database).keep("t", {"service": "old"}, HOSTS, 0)
+    with database.session_getter() as session:
+        session.execute(update(CmdbQueryCache).values(expires_at=datetime.now(UTC) - MINUTE))
+    elsewhere = DatabaseService(database.database_url)
+    try:
+        renew = partial(memory(elsewhere).keep, "t", {"service": "old"}, HOSTS, 0)
+        scoped = Interrupting(memory(database).database, renew)
+        Memory(scoped, MINUTE).keep("t", {"service": "new"}, HOSTS, 0)  # type: ignore[arg-type]
+    finally:
+        elsewhere.close()
+    assert memory(database).answer({"service": "old"}) == HOSTS
 
 
 def test_writers_of_one_environment_leave_one_of_theirs(database: DatabaseService) -> None:

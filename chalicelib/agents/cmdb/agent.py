@@ -19,6 +19,8 @@ from chalicelib.core.llm import ChatMessage, ChatOptions
 TOOL = "cmdb"
 CACHE_SECONDS = 60
 MAX_USER = 128  # agentflow_shared_user_preferences.user_id
+# In the log, where a model answered with something else.
+NO_JSON = "llm.no_json"
 _TEXT = {"type": "string", "maxLength": 64}
 EXTRACTED = {
     "type": "object",
@@ -86,7 +88,7 @@ class Cmdb(AgentBase):
         except HotplugError as error:
             telemetry.event("agent.model_failed", agent=self.name, code=error.code)
         except (ValueError, RecursionError):
-            telemetry.event("agent.model_failed", agent=self.name, no_json=True)
+            telemetry.event("agent.model_failed", agent=self.name, code=NO_JSON)
         return question
 
     def _hosts(self, memory: Memory, thread_id: str, asked: Mapping[str, str]) -> tuple[Hosts, bool]:

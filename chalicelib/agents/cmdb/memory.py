@@ -118,7 +118,7 @@ def _keep(session: Any, digest: str, answer: Any, now: datetime, cached_for: tim
         row.answer, row.expires_at = answer, now + cached_for
     expired = (
         select(CmdbQueryCache.id)
-        .where(CmdbQueryCache.expires_at <= now, CmdbQueryCache.query_digest != digest)
+        .where(CmdbQueryCache.expires_at <= now)
         .order_by(CmdbQueryCache.expires_at)
         .limit(MOST_PURGED)
     )

@@ -22,6 +22,8 @@ MAX_REMINDED = 2_000
 MAX_ASKED = 8_000
 # A question this short may lean on the one before: "and how do I undo it?"
 SHORT = 60
+# In the log, where a model answered with nothing.
+EMPTY = "llm.empty"
 UNKNOWN = "I do not know that."
 
 
@@ -88,7 +90,7 @@ class CommonQa(AgentBase):
             telemetry.event("agent.model_failed", agent=self.name, code=error.code)
             return None
         if not text:
-            telemetry.event("agent.model_failed", agent=self.name, empty=True)
+            telemetry.event("agent.model_failed", agent=self.name, code=EMPTY)
         return text or None
 
 
