@@ -85,7 +85,7 @@ REMOVES = frozenset(
         "plugins_uninstall_plugin", "apps_delete_app", "plugin_configs_delete_config", "tools_delete_tool",
         "tools_delete_version", "mcp_servers_delete_server", "tool_credentials_delete_tool_credentials",
         "tool_credentials_delete_server_credentials", "agent_threads_delete_thread", "agents_disable_agent",
-        "flows_delete_flow", "flow_versions_delete_comparison", "flow_versions_take_off_flow",
+        "flows_delete_flow", "flow_versions_delete_comparison", "flow_versions_take_flow_off",
     }
 )  # fmt: skip
 # A random body is no package, no manifest, no document, no server's address, no credential and no operation's
