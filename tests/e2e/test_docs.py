@@ -331,7 +331,7 @@ def test_every_error_code_is_listed() -> None:
 def test_every_rule_of_a_package_is_listed() -> None:
     used = set(re.findall(r'"((?:zip|json|schema|manifest|wasm)\.[a-z][a-zA-Z_]*)"', source()))
     used -= {"manifest.json", "schema.json", "json.invalid", "schema.anyOf", "schema.oneOf", "schema.not"}
-    # Of an agent's agent.yaml.
+    # Of the parameters of a flow's run.
     used -= {"schema.additionalProperties"}
     used |= {rule for broken in BROKEN for rule in broken.rules}
     listed = names("docs/plugin-authors.md", "## Package rules")
