@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from chalicelib.agents import catalog, lifecycle
+from chalicelib.agents.loading.process import forget, registry_of_process
 from chalicelib.agents.models import AgentTable
 from chalicelib.agents.services import agent_services
 from chalicelib.agents.shared.models import SharedAnalyticsEvents
@@ -21,6 +22,7 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Unavailable
 from chalicelib.tools.models import ToolExecution
 from tests.deployed_agents import AGENTS, FakeLlm, Talks, talking
+from tests.wire import WireProxy
 
 
 @pytest.fixture
@@ -207,3 +209,19 @@ def test_rows_of_other_apps_are_not_counted(talks: Talks) -> None:
     for app, rows in (("acme", 2), ("other", 6)):
         [table] = talks.client(app).get(f"{AGENTS}/common_qa").json["tables"]
         assert table["rows"] == rows
+
+
+def test_agents_load_while_the_database_is_away_and_answer_when_it_is_back(
+    mysql_url: str, tmp_path: Path
+) -> None:
+    with WireProxy(mysql_url) as wire, talking(wire.url, tmp_path) as talks:
+        assert talks.ask("What is a plugin?").status == 200
+        # GIVEN a process that starts, and loads its agents, while every line to the database is cut
+        wire.cut = lambda _: True
+        wire.hang_up()
+        forget()
+        assert [one.error for one in registry_of_process().all()] == [None, None]
+        assert talks.ask("What is a plugin?").status == 503
+        # WHEN it is back THEN the same process answers
+        wire.cut = lambda _: False
+        assert talks.ask("What is a plugin?").status == 200
