@@ -324,6 +324,8 @@ class Allowed:
 
 
 ALLOWED = (
+    # What one flow has on a platform: the change moves its rows within the index that finds them.
+    Allowed(r"^UPDATE flow SET status=CASE", "flow", ("temporary",), 250, here=False),
     # Every minute: the moves that go on, of which an agent has one at most.
     Allowed(r"FROM agent_move WHERE agent_move.state IN", "agent_move", ("filesort",), 250),
     # The listing of plugins: the keys of one page of the app's own and of one page of the shared ones, brought into
