@@ -75,7 +75,7 @@ def list_flow_versions(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "GET", "/flows/{flowId}/published", role="viewer", query={"version": VERSION},
+    blueprint, "GET", "/flows/{flowId}/published", errors=(422,), role="viewer", query={"version": VERSION},
     returns={200: PUBLISHED_FLOW},
     summary="What a run of the app's own or a licensed flow takes, in its newest published version or the one named",
 )  # fmt: skip
@@ -106,7 +106,7 @@ def put_comparison(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "GET", "/flows/{flowId}/comparisons/{version}", role="viewer",
+    blueprint, "GET", "/flows/{flowId}/comparisons/{version}", errors=(422,), role="viewer",
     returns={200: COMPARISON_WITH_DATA}, summary="A comparison with its data",
 )  # fmt: skip
 def get_comparison(request: Request) -> Answer:
@@ -118,7 +118,7 @@ def get_comparison(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "DELETE", "/flows/{flowId}/comparisons/{version}", role="publisher", if_match="honoured",
+    blueprint, "DELETE", "/flows/{flowId}/comparisons/{version}", errors=(422,), role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete a comparison",
 )  # fmt: skip
 def delete_comparison(request: Request) -> Answer:
