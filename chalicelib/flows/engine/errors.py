@@ -192,7 +192,7 @@ _STRATEGIES = {0: Verdict.FAIL_RUN, 1: Verdict.CUSTOM_OUTPUT, 2: Verdict.FAILURE
 
 def backoff(node: Node, ctx: ErrorContext, attempt: int) -> float:
     """Return seconds before the attempt after `attempt`: exponential with full jitter, at most 30."""
-    return min(node.retry.backoff_s * 2 ** (attempt - 1), MAX_BACKOFF_S) * ctx.jitter()
+    return min(node.retry.backoff_s * 2.0 ** (attempt - 1), MAX_BACKOFF_S) * ctx.jitter()
 
 
 def chain() -> ErrorHandler:
