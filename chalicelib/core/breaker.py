@@ -85,7 +85,7 @@ class Watched:
 
 
 class Breaker:
-    """Refuses calls to hosts that keep failing. As the hot cache, it is used by one thread.
+    """Refuses calls to hosts that keep failing. Threads of one invocation may share it.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ all. So two processes that open at once open once, and one of those that want to
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -166,19 +167,22 @@ class Streaks:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._counted: dict[tuple[int, str], tuple[int, int]] = {}
+        self._lock = threading.Lock()
 
     def fail(self, key: tuple[int, str], revision: int) -> int:
         """Count one failure and return how many there are in a row."""
-        counted_under, count = self._counted.pop(key, (revision, 0))
-        count = count + 1 if counted_under == revision else 1
-        self._counted[key] = (revision, count)
-        if len(self._counted) > self._capacity:
-            del self._counted[next(iter(self._counted))]
-        return count
+        with self._lock:
+            counted_under, count = self._counted.pop(key, (revision, 0))
+            count = count + 1 if counted_under == revision else 1
+            self._counted[key] = (revision, count)
+            if len(self._counted) > self._capacity:
+                del self._counted[next(iter(self._counted))]
+            return count
 
     def end(self, key: tuple[int, str]) -> None:
         """Forget what was counted."""
-        self._counted.pop(key, None)
+        with self._lock:
+            self._counted.pop(key, None)
 
     def __len__(self) -> int:
         return len(self._counted)

@@ -13,10 +13,14 @@ Five rules make the promise "after a write is acknowledged no later request sees
 4. when the change log has a gap, is shorter than the step, goes backwards or belongs to another epoch: drop
    all;
 5. the bump is part of the writer's transaction (core/cache_log.py).
+
+Threads of one invocation may share it: what changes the entries is done under a lock, which is never held while an
+entry is read from the database.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable
@@ -91,6 +95,7 @@ class HotCache:
         self._max_weight = max_weight
         self._weight = 0
         self._clock = clock
+        self._lock = threading.RLock()
         self._known: dict[str, tuple[int, str]] = {}
         self._refreshed_at: float | None = None
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
@@ -143,6 +148,10 @@ class HotCache:
             self._follow(connection, connection.execute(_VERSIONS).all())
 
     def _follow(self, connection: Connection, rows: Iterable[Row[Any]]) -> None:
+        with self._lock:
+            self._take_notice(connection, rows)
+
+    def _take_notice(self, connection: Connection, rows: Iterable[Row[Any]]) -> None:
         seen = set()
         for row in rows:
             scope, version, epoch = row.scope, row.version, row.epoch
@@ -229,6 +238,12 @@ class HotCache:
         depends = tuple(depends)
         if not depends:
             raise ValueError(f"{name!r} derives from nothing: no change would ever drop it")
+        with self._lock:
+            return self._put(name, value, depends, stamp, weight)
+
+    def _put(
+        self, name: Hashable, value: Any, depends: tuple[Dependency, ...], stamp: Stamp, weight: int
+    ) -> bool:
         if stamp.generation != self._generation or any(scope not in self._known for scope, _ in depends):
             return False
         if weight > self._max_weight:
@@ -245,11 +260,15 @@ class HotCache:
 
     def get(self, name: Hashable) -> Any | None:
         """Return a kept value, or None."""
-        entry = self._entries.get(name)
-        if entry is None:
-            return None
-        self._entries.move_to_end(name)
-        return entry.value
+        entry = self._entry(name)
+        return None if entry is None else entry.value
+
+    def _entry(self, name: Hashable) -> _Entry | None:
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is not None:
+                self._entries.move_to_end(name)
+            return entry
 
     def load(
         self,
@@ -273,9 +292,8 @@ class HotCache:
             Inside a unit of work, also where the value is kept: whether it is, is chance.
         """
         guards.forbid_in_unit("the hot cache")
-        entry = self._entries.get(name)
+        entry = self._entry(name)
         if entry is not None:
-            self._entries.move_to_end(name)
             return entry.value  # type: ignore[no-any-return]
         stamp = self.stamp()
         with self._database.reads() as session:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,8 @@ _TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _bound: ContextVar[Mapping[str, Any] | None] = ContextVar("hotplug_bound", default=None)
 _current: ContextVar[Operation | None] = ContextVar("hotplug_operation", default=None)
 _metrics: list[tuple[str, float, str]] = []
+# Threads of one invocation may add values meanwhile; an append needs no lock.
+_emitting = threading.Lock()
 _logger: Any = None
 _cold = True
 
@@ -267,8 +270,9 @@ def _the_logger() -> Any:
 def _emit_metrics() -> None:
     if not _metrics:
         return
-    pending = _metrics[:]
-    _metrics.clear()
+    with _emitting:
+        pending = _metrics[:]
+        del _metrics[: len(pending)]
     try:
         from aws_lambda_powertools.metrics import Metrics
 

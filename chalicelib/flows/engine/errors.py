@@ -94,14 +94,15 @@ class Decision:
         Of the error as the flow and its users see it.
     delay_s
         Seconds before the next attempt, for RETRY.
-    cancelled
-        For FAIL_RUN: the run was cancelled.
+    interrupts, cancelled
+        For FAIL_RUN: whatever the node stands in has no say; the run was cancelled.
     """
 
     verdict: Verdict
     code: int
     message: str
     delay_s: float = 0.0
+    interrupts: bool = False
     cancelled: bool = False
 
 
@@ -160,7 +161,9 @@ class CustomExceptionInterruptHandler(ErrorHandler):
 
     def handle(self, error: BaseException, node: Node, ctx: ErrorContext, attempt: int) -> Decision:
         if isinstance(error, Interrupt):
-            return Decision(Verdict.FAIL_RUN, error.code, error.message, cancelled=error.cancelled)
+            return Decision(
+                Verdict.FAIL_RUN, error.code, error.message, interrupts=True, cancelled=error.cancelled
+            )
         return super().handle(error, node, ctx, attempt)
 
 
