@@ -73,6 +73,10 @@ class Settings:
     # Web origins whose pages may speak MCP to this deployment.
     allowed_origins: frozenset[str]
     llm: LlmSettings | None
+    # Runs of one app at the same time.
+    max_runs: int
+    # Of the function that durable runs are executed by, with the alias that it is invoked through.
+    run_function: str
     log_level: str
 
     @classmethod
@@ -128,6 +132,8 @@ class Settings:
             orphan_age_s=whole("HOTPLUG_ORPHAN_AGE", 600, 0, 86_400),
             signature_policy=policy,
             enable_market=False,
+            max_runs=whole("HOTPLUG_MAX_RUNS", 20, 1, 10_000),
+            run_function=env.get("HOTPLUG_RUN_FUNCTION") or "run",
             allowed_origins=_origins(env.get("HOTPLUG_ALLOWED_ORIGINS") or "", problems),
             llm=_llm(env, problems),
             log_level=log_level,

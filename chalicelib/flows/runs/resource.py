@@ -1,0 +1,123 @@
+"""Runs as the API shows them: to the app that started them, and to nobody else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, undefer
+
+from chalicelib.core.caller import Caller
+from chalicelib.core.errors import NotFound
+from chalicelib.core.ids import ULID_PATTERN
+from chalicelib.core.llm import Usage
+from chalicelib.core.paging import Page, list_page, through
+from chalicelib.flows.runs.models import FlowRun, FlowRunEvent, FlowRunNode
+from chalicelib.flows.runs.names import shown
+
+RUN_ID = ULID_PATTERN
+MOST_FRAMES = 500
+"""Frames that one answer holds."""
+
+
+def not_found() -> NotFound:
+    """Return the 404 for a run, also for another tenant's."""
+    return NotFound("There is no such run.", code="run.not_found")
+
+
+def read(session: Session, caller: Caller, run_id: str, *, whole: bool = True) -> FlowRun:
+    """Return the caller's run.
+
+    Parameters
+    ----------
+    whole
+        With its result.
+
+    Raises
+    ------
+    errors.NotFound
+    """
+    query = select(FlowRun).where(FlowRun.run_id == run_id, FlowRun.app_id == caller.app_id)
+    if whole:
+        query = query.options(undefer(FlowRun.result))
+    found = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    if found is None:
+        raise not_found()
+    return found
+
+
+def run(row: FlowRun) -> dict[str, Any]:
+    """Return a run with its result."""
+    result = row.result or {}
+    return {
+        **listed(row),
+        "content": result.get("content", ""),
+        "outputs": result.get("outputs", {}),
+        "event": row.event,
+    }
+
+
+def listed(row: FlowRun) -> dict[str, Any]:
+    """Return a run as it stands in a list."""
+    return {
+        "runId": row.run_id,
+        "flowId": str(row.flow_id),
+        "version": row.version or None,
+        "mode": row.mode,
+        "state": shown(row.state),
+        "progress": round(row.progress, 4),
+        "error": row.error,
+        "usage": row.usage or Usage().as_dict(),
+        "uid": row.uid,
+        "chatId": row.chat_id,
+        "createdAt": row.created_at.isoformat(),
+        "startedAt": _moment(row.started_at),
+        "finishedAt": _moment(row.finished_at),
+    }
+
+
+def list_runs(session: Session, caller: Caller, flow_id: int, page: Page) -> dict[str, Any]:
+    """Return a page of the runs that the caller's app made of a flow, newest first."""
+    own = (FlowRun.app_id == caller.app_id, FlowRun.flow_id == flow_id)
+    query = through(select(FlowRun).where(*own), FlowRun, "ix_flow_run_app")
+    return list_page(session, query, page, [FlowRun.run_id], listed)
+
+
+def list_nodes(session: Session, run_id: str, page: Page) -> dict[str, Any]:
+    """Return a page of the nodes of a run that have ended, in the order of their ends."""
+    query = select(FlowRunNode).where(FlowRunNode.run_id == run_id)
+    return list_page(session, query, page, [FlowRunNode.position], _node, descending=False)
+
+
+def frames(session: Session, run_id: str, after: int) -> list[dict[str, Any]]:
+    """Return up to 500 frames of a run behind the number `after`."""
+    query = (
+        select(FlowRunEvent.frame)
+        .where(FlowRunEvent.run_id == run_id, FlowRunEvent.seq > after)
+        .order_by(FlowRunEvent.seq)
+        .limit(MOST_FRAMES)
+    )
+    return list(session.scalars(query))
+
+
+def _node(row: FlowRunNode) -> dict[str, Any]:
+    return {
+        "position": row.position,
+        "nodeKey": row.node_key,
+        "nodeId": row.node_id,
+        "nodeType": row.node_type,
+        "aliasName": row.alias_name,
+        "attempt": row.attempt,
+        "state": row.state,
+        "inputs": row.inputs,
+        "outputs": row.outputs,
+        "error": row.error,
+        "usage": row.usage,
+        "startedAt": _moment(row.started_at),
+        "durationMs": row.duration_us / 1000,
+    }
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()

@@ -1,0 +1,179 @@
+"""A run comes to be: what it may run, in which mode, and a place among the runs of its app."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import DatabaseService, Unit
+from chalicelib.core.errors import Invalid, TooManyRequests, Violation
+from chalicelib.core.hotcache import HotCache
+from chalicelib.core.ids import new_ulid
+from chalicelib.core.settings import settings
+from chalicelib.flows.dsl.limits import MAX_DURABLE_OPERATIONS
+from chalicelib.flows.engine.call import Scope
+from chalicelib.flows.runs import plans
+from chalicelib.flows.runs.models import FlowRun, FlowRunData
+from chalicelib.flows.runs.names import AUTO, DURABLE, EXPRESS, QUEUED, RUNNING
+from chalicelib.flows.runs.plans import Runnable
+
+LEASE_S = 30
+"""For how long an express run may be silent before the sweep takes its function for dead."""
+RESEND_S = 60
+"""When the sweep sends a durable run again that has not begun."""
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Parameters
+    ----------
+    mode
+        auto, express or durable.
+    waits
+        Whether the caller wants to wait at all: if not, `auto` is durable.
+    """
+
+    parameters: Mapping[str, Any]
+    uid: str = ""
+    chat_id: str = ""
+    keeps_history: bool = True
+    mode: str = AUTO
+    waits: bool = True
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that has a row."""
+
+    run_id: str
+    mode: str
+    runnable: Runnable
+    scope: Scope
+    wanted: Wanted
+
+
+def mode_of(cache: HotCache, runnable: Runnable, wanted: Wanted) -> str:
+    """Return how a run is to be executed.
+
+    Raises
+    ------
+    errors.Invalid
+        `run.needs_durable`, `run.too_many_operations`
+    """
+    asks = plans.asks_questions(cache, runnable)
+    mode = wanted.mode
+    if mode == AUTO:
+        mode = DURABLE if asks or not wanted.waits else EXPRESS
+    if mode == EXPRESS and asks:
+        raise _refused(
+            "run.needs_durable", "An express run cannot wait for an answer; this flow asks a question."
+        )
+    if mode == DURABLE and runnable.operations > MAX_DURABLE_OPERATIONS:
+        raise _refused(
+            "run.too_many_operations",
+            f"A durable run takes at most {MAX_DURABLE_OPERATIONS} operations; this flow may take"
+            f" {runnable.operations}.",
+        )
+    return mode
+
+
+def begin(
+    database: DatabaseService, cache: HotCache, caller: Caller, runnable: Runnable, wanted: Wanted
+) -> Begun:
+    """Store a run that is about to be executed. Not inside a unit.
+
+    Raises
+    ------
+    errors.Invalid
+        Those of `mode_of`.
+    errors.TooManyRequests
+        `run.too_many`: the app has as many runs as it may have.
+    """
+    mode = mode_of(cache, runnable, wanted)
+    run_id = new_ulid()
+    author = plans.author_of(cache, caller, runnable.author_id)
+    scope = Scope(run_id, caller, author, runnable.flow_id, wanted.uid, wanted.chat_id, wanted.keeps_history)
+    begun = Begun(run_id, mode, runnable, scope, wanted)
+    for _ in range(_TRIES):
+        slot = _free_slot(database, caller.app_id)
+        try:
+            database.run(lambda session, slot=slot: _store(session, begun, slot))  # type: ignore[misc]
+        except IntegrityError:
+            continue  # another run took the place in between
+        return replace(begun)
+    raise _full()
+
+
+def keep_data(session: Unit, digest: str, text: str, now: datetime) -> None:
+    """Keep the data that a run runs for as long as runs of it may wait."""
+    changed = session.execute(
+        update(FlowRunData).where(FlowRunData.digest == digest).values(used_at=now)
+    ).rowcount  # type: ignore[attr-defined]
+    if not changed and session.get(FlowRunData, digest) is None:
+        session.add(FlowRunData(digest=digest, data=text, used_at=now))
+        session.flush()
+
+
+def _free_slot(database: DatabaseService, app_id: int) -> int:
+    most = settings().max_runs
+    with database.reads() as session:
+        taken = set(session.scalars(select(FlowRun.slot).where(FlowRun.app_id == app_id, FlowRun.slot >= 0)))
+    free = [slot for slot in range(most) if slot not in taken]
+    if not free:
+        raise _full()
+    # Any of them: two runs that begin at once seldom meet.
+    return secrets.choice(free)
+
+
+def _store(session: Unit, begun: Begun, slot: int) -> None:
+    now = datetime.now(UTC)
+    is_durable = begun.mode == DURABLE
+    wanted, runnable = begun.wanted, begun.runnable
+    if is_durable:
+        keep_data(session, runnable.digest, runnable.text, now)
+    caller = begun.scope.caller
+    session.add(
+        FlowRun(
+            run_id=begun.run_id,
+            flow_id=runnable.flow_id,
+            version=runnable.version,
+            app_id=caller.app_id,
+            author_id=runnable.author_id,
+            credential_id=caller.credential_id,
+            request_id=caller.request_id[:64],
+            uid=wanted.uid,
+            chat_id=wanted.chat_id,
+            mode=begun.mode,
+            state=QUEUED if is_durable else RUNNING,
+            slot=slot,
+            digest=runnable.digest,
+            keeps_history=int(wanted.keeps_history),
+            parameters=dict(wanted.parameters),
+            wake_at=now + timedelta(seconds=RESEND_S if is_durable else LEASE_S),
+            callback_url=wanted.callback_url,
+            created_at=now,
+            started_at=None if is_durable else now,
+        )
+    )
+    session.flush()
+
+
+def _full() -> TooManyRequests:
+    return TooManyRequests(
+        "The app has as many runs as it may have at a time.", code="run.too_many", retry_after=1
+    )
+
+
+def _refused(code: str, message: str) -> Invalid:
+    return Invalid(message, code=code, errors=[Violation("/mode", code, message)])
