@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from chalicelib.core.llm_request import check
 
 RETRIES = 2
 CONNECT_TIMEOUT_S = 3
+# boto3 makes clients of one default session, which threads must not use at once; a client itself they may share.
+_making = threading.Lock()
 
 _FINISHED = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 _REFUSED = frozenset({"guardrail_intervened", "content_filtered"})
@@ -97,7 +100,8 @@ def bedrock_client(read_timeout_s: int) -> Any:
         # A long answer on a silent connection is dropped by NAT after 350 s without it.
         tcp_keepalive=True,
     )
-    return boto3.client("bedrock-runtime", config=config)
+    with _making:
+        return boto3.client("bedrock-runtime", config=config)
 
 
 def request(model: str, messages: Sequence[ChatMessage], options: ChatOptions) -> dict[str, Any]:
