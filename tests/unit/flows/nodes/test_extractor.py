@@ -214,6 +214,18 @@ def test_what_was_said_is_remembered() -> None:
     assert len(model.messages) == 4
 
 
+@pytest.mark.parametrize("answer", ['{order: {"count": 3}}', '{"order": {"count": 3}, "count": 01}'])
+def test_no_piece_of_a_broken_object_is_taken_for_the_whole(answer: str) -> None:
+    assert json_answers.first_object(answer) is None
+    assert json_answers.first_object(answer + ' {"count": 4}') == {"count": 4}
+
+
+def test_how_many_braces_are_looked_into_is_bounded() -> None:
+    most = json_answers.MAX_CANDIDATES
+    assert json_answers.first_object("{x} " * (most - 1) + '{"a": 1}') == {"a": 1}
+    assert json_answers.first_object("{x} " * most + '{"a": 1}') is None
+
+
 def _seconds(work: Callable[[], Any]) -> float:
     began = time.perf_counter()
     work()
