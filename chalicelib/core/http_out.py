@@ -9,6 +9,7 @@ in between gains nothing. Each redirect is a new request with every check.
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
@@ -114,6 +115,23 @@ class Streaming:
         self._line.cut()
 
 
+class _Trust:
+    """Whom a client trusts, and those that were made of it: to read the system's authorities takes 40 ms."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context; the default one is made on first use."""
+        with self._lock:
+            if self._context is None:
+                import httpcore
+
+                self._context = httpcore.default_ssl_context()
+            return self._context
+
+
 class HttpOut:
     """The client.
 
@@ -163,7 +181,7 @@ class HttpOut:
         self._timeouts = Timeouts(connect_timeout_s, read_timeout_s)
         self._total_timeout_s = total_timeout_s
         self._dial = dial
-        self._tls_context = tls_context
+        self._trust = _Trust(tls_context)
         self._sleep = sleep
 
     @classmethod
@@ -304,7 +322,7 @@ class HttpOut:
             line.check()
             forbid_unless_granted(call.target, allowed)
             backend = PinnedBackend(self._lookup.pin(call.target, deadline), self._dial, deadline, line)
-            tls = self._tls() if call.target.scheme == "https" else None
+            tls = self._trust.context() if call.target.scheme == "https" else None
             answer = exchange(call, backend, self._timeouts, tls)
             location = first(answer.headers, "location")
             if call.method not in ("GET", "HEAD") or answer.status not in _REDIRECTS or location is None:
@@ -312,13 +330,6 @@ class HttpOut:
             answer.close()
             call = call.redirected(parse_location(call.target, location))
         raise UpstreamFailed(f"More than {MAX_REDIRECTS} redirects.", code="http.redirect_refused")
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._tls_context is None:
-            import httpcore
-
-            self._tls_context = httpcore.default_ssl_context()
-        return self._tls_context
 
 
 def _body(answer: Exchange, limit: int) -> Iterator[bytes]:

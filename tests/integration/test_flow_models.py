@@ -27,6 +27,8 @@ from chalicelib.core.llm_openai import OpenAiLlm
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, NodeError, NodeTimeout
 from chalicelib.flows.nodes.models import Key, ModelServices, model_nodes, model_services
+from tests import flow_builders as build
+from tests import flow_runs
 from tests.fakes.circuits import MemoryCircuits
 from tests.flow_builders import output
 from tests.http import Deployment, deployed
@@ -66,6 +68,12 @@ class World:
     def run(self, call: Call) -> Result:
         params = {"url": self.server.url, "model": "one", "credential": "llm-key", **call.node.params}
         return self._nodes[call.node.type](replace(call, node=replace(call.node, params=params)))
+
+    def run_here(self, call: Call) -> Result:
+        """Run a node whose own URL leads nowhere."""
+        return self.run(
+            replace(call, node=replace(call.node, params={**call.node.params, "url": self.server.url}))
+        )
 
     def failure(self, call: Call) -> NodeError:
         with pytest.raises(NodeError) as caught:
@@ -141,6 +149,75 @@ def test_threads_may_ask_at_once() -> None:
             results = list(pool.map(world.run, calls))
         assert [result.outputs["output"] for result in results] == [f"number {n}" for n in range(16)]
         assert time.monotonic() - began < 16 * 0.2
+
+
+# -- in a flow --------------------------------------------------------------------------------------------------------
+
+HISTORY = {"enableChatHistoryV2": {"isEnabled": True, "rounds": 3}}
+
+
+def in_a_flow(retry: dict[str, Any]) -> dict[str, Any]:
+    """Start, a decision, an llm node in JSON mode on one of its branches, end."""
+    model = {"model": "one", "url": "http://filled-in.example", "credential": "llm-key"}
+    choose = build.node(
+        "decision-making::1",
+        {**model, "intentChains": [intent("a", "A"), intent("b", "B", default=True)]},
+        inputs=[build.ref("query", build.START, "query")],
+        outputs=[output("class_name")],
+    )
+    answer = build.node(
+        "spark-llm::1",
+        {**model, **HISTORY, "template": "{{q}}", "respFormat": 2},
+        inputs=[build.ref("q", build.START, "query")],
+        outputs=[output("o", "object")],
+        retry=retry,
+    )
+    finish = build.end(
+        build.ref("chosen", choose["id"], "class_name"),
+        build.ref("o", answer["id"], "o", "object"),
+        build.ref("code", answer["id"], "errorCode", "integer"),
+    )
+    edges = [
+        build.edge(build.START, choose["id"]),
+        build.edge(choose["id"], answer["id"], "intent_chain|intent-one-of::a"),
+        build.edge(choose["id"], build.END, "intent-one-of::b"),
+        build.edge(answer["id"], build.END),
+    ]
+    return build.flow([build.start(), choose, answer, finish], edges)
+
+
+def express(world: World, data: dict[str, Any]) -> tuple[Any, Any]:
+    kinds = {"llm": world.run_here, "decision-making": world.run_here}
+    return flow_runs.express(data, {"query": PROMPT}, kinds)
+
+
+def test_a_flow_takes_the_branch_and_asks_again_for_json() -> None:
+    chose = said('{"id": "intent-one-of::a"}')
+    with serving(chose, said("no json"), failed(400, "invalid_request_error"), said('{"a": 1}')) as world:
+        outcome, told = express(
+            world, in_a_flow({"shouldRetry": True, "maxRetries": 1, "errorStrategy": 0, "backoff": 0})
+        )
+        assert outcome.state == "succeeded", outcome.error
+    assert outcome.outputs == {"chosen": "A", "o": {"a": 1}, "code": 0}
+    assert [(name, one.question, one.answer) for name, one in told.exchanges] == [
+        ("spark-llm::1", PROMPT, '{"a": 1}')
+    ]
+
+
+def test_a_flow_goes_on_with_what_it_has_for_a_model_that_fails() -> None:
+    custom = {"shouldRetry": True, "maxRetries": 2, "errorStrategy": 1, "customOutput": {"o": {"none": True}}}
+    with serving(said("intent-one-of::a"), failed(401)) as world:
+        outcome, _ = express(world, in_a_flow(custom))
+        # A wrong key stays wrong: it is not asked again.
+        assert len(world.server.asked) == 2
+    assert outcome.outputs == {"chosen": "A", "o": {"none": True}, "code": LLM_FAILED}
+
+
+def test_a_branch_that_is_not_taken_costs_nothing() -> None:
+    with serving(said("no idea")) as world:
+        outcome, told = express(world, in_a_flow({}))
+        assert len(world.server.asked) == 1
+    assert (outcome.outputs, told.exchanges) == ({"chosen": "B", "o": {}, "code": 0}, [])
 
 
 # -- what becomes of failures -----------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
@@ -229,3 +231,21 @@ def test_the_deployment_has_the_model_of_its_settings(
         lines = [unquote(asked.line) for asked in server.asked]
     assert lines == [f"POST /model/{name}/converse HTTP/1.1" for name in (MODEL, "other")]
     assert json.loads(server.asked[0].body)["messages"] == [USER]
+
+
+def test_threads_make_no_two_clients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # boto3's default session, of which clients are made, is not for several threads.
+    making: list[int] = []
+    at_once: list[int] = []
+
+    def client(*_: Any, **__: Any) -> object:
+        making.append(1)
+        at_once.append(len(making))
+        time.sleep(0.02)
+        making.pop()
+        return object()
+
+    monkeypatch.setattr("boto3.client", client)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(bedrock_client, range(8)))
+    assert at_once == [1] * 8

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from chalicelib.core.errors import Forbidden, HotplugError, Invalid, UpstreamFailed
@@ -147,3 +149,22 @@ def test_a_redirect_among_https_servers(internet: Internet, authority: Authority
     assert out.request("GET", "https://a.example/", headers=CREDENTIALS).url == "https://b.example/"
     assert seen == ["a.example", "b.example"]
     assert b"s3cret" not in other.requests[0]
+
+
+def test_a_patient_client_trusts_as_the_one_it_was_made_of(
+    internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def context() -> ssl.SSLContext:
+        made.append(ssl.create_default_context())
+        return made[-1]
+
+    monkeypatch.setattr("httpcore.default_ssl_context", context)
+    internet.serve("a.example", 443, OK)
+    out = client(internet)
+    # The system's authorities are read once, not by each call of a model: that takes 40 ms.
+    for one in (out.patient(9), out.patient(9), out):
+        with pytest.raises(UpstreamFailed):
+            one.request("GET", "https://a.example/", headers={})
+    assert len(made) == 1
