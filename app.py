@@ -15,7 +15,7 @@ from chalice.app import Chalice, Rate
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
     "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows", "flow_versions",
-    "flow_licenses", "maintenance",
+    "flow_licenses", "flow_runs", "runs", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.
@@ -99,6 +99,13 @@ def runtime_network(event: Any, context: Any) -> dict[str, Any]:
     from chalicelib.events import execution
 
     return execution.handle(event)
+
+
+@app.lambda_function(name="run")
+def run(event: Any, context: Any) -> Any:
+    from chalicelib.events import runs
+
+    return runs.handle(event, context)
 
 
 @app.lambda_function(name="migrate")

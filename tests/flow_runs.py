@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +14,15 @@ from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.dsl.model import Node
 from chalicelib.flows.engine.attempts import attempts_of
 from chalicelib.flows.engine.call import Call, Exchange, Execute, Result, Scope
+from chalicelib.flows.engine.durable import MAX_OPERATIONS, DurableSteps, Values
 from chalicelib.flows.engine.errors import SUBFLOW_FAILED, NodeError, chain
 from chalicelib.flows.engine.express import ExpressSteps
 from chalicelib.flows.engine.interpreter import Interpreter, Outcome
 from chalicelib.flows.engine.plan import Plan, plan_of
+from chalicelib.flows.engine.steps import Answer, Question
 from chalicelib.flows.engine.trace import NodeRecord
 from chalicelib.flows.nodes.pure import PURE
+from tests.executions import running
 
 APP = Caller(1, "app_one", 1, "caller", "request-1")
 SCOPE = Scope("run-1", APP, APP, 1)
@@ -107,6 +112,53 @@ def express(
         return interpreter.run(parameters or {}), told
     finally:
         steps.close()
+
+
+def durable(
+    data: Any,
+    parameters: Mapping[str, Any] | None = None,
+    kinds: Mapping[str, Execute] | None = None,
+    *,
+    subflows: Subflows | None = None,
+    answers: Callable[[Question], Answer] | None = None,
+    most: int = MAX_OPERATIONS,
+    values: Values | None = None,
+) -> tuple[Outcome, Told]:
+    """Run a flow as a durable execution, in this process, in which waiting takes no time.
+
+    Parameters
+    ----------
+    answers
+        Answers each question; without it, a question fails the test.
+    """
+    ended: list[tuple[Outcome, Told]] = []
+    all_kinds = {"code": echo, "flow": resolver(subflows or {}), **(kinds or {})}
+    the_plan = plan(data)
+
+    def asked(question: Question, callback_id: str) -> None:
+        assert answers is not None, f"nobody answers {question.key}"
+        answer = answers(question)
+        if answer.action != "expired":
+            told = json.dumps({"action": answer.action, "content": answer.content}).encode()
+            threading.Timer(0.02, runner.send_callback_success, (callback_id, told)).start()
+
+    def handler(_event: Any, context: Any) -> None:
+        told = Told()
+        steps = DurableSteps(
+            context, attempts_of(all_kinds), chain(), SCOPE.run_id, asked=asked, most=most, values=values
+        )
+        interpreter = Interpreter(
+            the_plan, SCOPE, steps, told, pure=PURE, open_subflow=opener(subflows or {}), handlers=chain()
+        )
+        try:
+            ended.append((interpreter.run(parameters or {}), told))
+        finally:
+            steps.close()
+
+    with running(handler) as runner:
+        result = runner.run(input="{}", execution_timeout=120)
+    assert result.status.value == "SUCCEEDED", result.error
+    return ended[-1]
 
 
 def echo(call: Call) -> Result:

@@ -17,6 +17,8 @@ from chalicelib.core.paging import DEFAULT_LIMIT, MAX_LIMIT
 from chalicelib.plugins.names import PLUGIN_ID_PATTERN
 from chalicelib.tools.names import SCHEME_PATTERN, SERVER_ID_PATTERN, TOOL_ID_PATTERN
 
+# `type::suffix`, as in the flow's data.
+NODE_ID_PATTERN = "^[a-z-]{1,64}::[0-9A-Za-z-]{1,190}$"
 NUMBER_ID = "^[1-9][0-9]{0,18}$"
 MAX_NUMBER_ID = 2**63 - 1
 # Begins with a letter or digit: `..` is no version.
@@ -40,6 +42,8 @@ PATH: dict[str, str] = {
     "toolName": TOOL_NAME_PATTERN,
     "scheme": SCHEME_PATTERN,
     "flowId": NUMBER_ID,
+    "nodeId": NODE_ID_PATTERN,
+    "runId": ULID_PATTERN,
     "job": "^[a-z][a-z_]{1,31}$",
     "agentName": AGENT_NAME_PATTERN,
     "threadId": THREAD_ID_PATTERN,

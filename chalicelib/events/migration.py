@@ -29,6 +29,7 @@ import chalicelib.core.instances
 import chalicelib.core.jobs
 import chalicelib.core.leases
 import chalicelib.flows.models
+import chalicelib.flows.runs.models
 import chalicelib.plugins.models
 import chalicelib.tools.models
 from chalicelib.core import cache_log
@@ -59,6 +60,7 @@ MODEL_MODULES = (
     chalicelib.core.jobs,
     chalicelib.core.leases,
     chalicelib.flows.models,
+    chalicelib.flows.runs.models,
     chalicelib.plugins.models,
     chalicelib.tools.models,
 )

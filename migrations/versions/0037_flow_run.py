@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.Float(), nullable=False),
         sa.Column("cancel", schema.FLAG, nullable=False),
         sa.Column("wake_at", schema.UTC_DATETIME, nullable=True),
-        sa.Column("fencing", sa.Integer(), nullable=False),
+        sa.Column("execution", sa.String(512), nullable=True),
         sa.Column("callback_url", sa.String(2048), nullable=True),
         sa.Column("callback_at", schema.UTC_DATETIME, nullable=True),
         sa.Column("callback_tries", sa.Integer(), nullable=False),

@@ -28,7 +28,8 @@ ALLOWED = {
 }
 # Costly to import (facts: 35 to 600 ms each): only inside the function that uses them.
 HEAVY = {
-    "alembic", "aws_lambda_powertools", "boto3", "botocore", "cryptography", "httpcore", "httpx", "jsonschema",
+    "alembic", "aws_durable_execution_sdk_python", "aws_lambda_powertools",
+    "boto3", "botocore", "cryptography", "httpcore", "httpx", "jsonschema",
     "httpx2", "mcp", "openapi_spec_validator", "python_multipart", "resolvelib", "tenacity", "wasmtime", "yaml",
 }  # fmt: skip
 # Modules that are themselves imported inside a function, by the one path that needs them.

@@ -86,9 +86,7 @@ class ExpressRun:
         """Store how the run ended, unless somebody has ended it meanwhile; return the run."""
         if self.outcome is None:
             raise AssertionError("the run has not ended")
-        finishing.finish(
-            session, self._begun.run_id, self.outcome, self._recorder, among=(RUNNING,), fencing=0
-        )
+        finishing.finish(session, self._begun.scope, self.outcome, self._recorder, among=(RUNNING,))
         return resource.run(resource.read(session, self._begun.scope.caller, self._begun.run_id))
 
     # -- while it runs -----------------------------------------------------------------------------------------

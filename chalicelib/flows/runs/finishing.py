@@ -10,6 +10,7 @@ from sqlalchemy import CursorResult, update
 
 from chalicelib.core import telemetry
 from chalicelib.core.database import Unit
+from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.interpreter import Outcome
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import SUCCEEDED
@@ -17,18 +18,18 @@ from chalicelib.flows.runs.recording import Recorder, error_of
 
 
 def finish(
-    session: Unit, run_id: str, outcome: Outcome, recorder: Recorder, *, among: Collection[str], fencing: int
+    session: Unit, scope: Scope, outcome: Outcome, recorder: Recorder, *, among: Collection[str]
 ) -> bool:
-    """Store how a run ended with all that it told; False where it had ended already, or another process runs it now.
+    """Store how a run ended with all that it told; False where somebody else has ended it already.
 
     Parameters
     ----------
+    scope
+        The run's.
     recorder
         It has the terminal frame.
     among
         The states that the run may be in.
-    fencing
-        The number under which the caller runs it.
     """
     error = None if outcome.error is None else error_of(outcome.error)
     now = datetime.now(UTC)
@@ -45,11 +46,11 @@ def finish(
         "wake_at": None,
         "finished_at": now,
     }
-    if not _changed(session, run_id, among, fencing, values):
+    if not _changed(session, scope.run_id, among, values):
         return False
     session.execute(
         update(FlowRun)
-        .where(FlowRun.run_id == run_id, FlowRun.callback_url.is_not(None))
+        .where(FlowRun.run_id == scope.run_id, FlowRun.callback_url.is_not(None))
         .values(callback_at=now)
     )
     recorder.write(session)
@@ -63,13 +64,9 @@ def measure(outcome: Outcome, mode: str, duration_ms: float) -> None:
     telemetry.metric(f"flow.{mode}_duration", duration_ms, "Milliseconds")
 
 
-def _changed(
-    session: Unit, run_id: str, among: Collection[str], fencing: int, values: dict[str, Any]
-) -> bool:
+def _changed(session: Unit, run_id: str, among: Collection[str], values: dict[str, Any]) -> bool:
     found = session.execute(
-        update(FlowRun)
-        .where(FlowRun.run_id == run_id, FlowRun.state.in_(list(among)), FlowRun.fencing == fencing)
-        .values(**values),
+        update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.state.in_(list(among))).values(**values),
         execution_options={"synchronize_session": False},
     )
     return cast(CursorResult[Any], found).rowcount == 1

@@ -43,8 +43,8 @@ class FlowRun(Base):
     wake_at
         When the sweep has to look at it: an express run's lease, a durable run's next sending, a question's end; None
         for a run that has ended.
-    fencing
-        Counted up whenever another process takes over.
+    execution
+        The ARN of a durable run's execution, once it has begun.
     callback_url, callback_at, callback_tries
         Whom to tell of the end; when next, and how often it was tried. `callback_at` is None where nothing is to be
         sent.
@@ -83,7 +83,7 @@ class FlowRun(Base):
     progress: Mapped[float] = mapped_column(Float, default=0.0)
     cancel: Mapped[int] = mapped_column(FLAG, default=0)
     wake_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
-    fencing: Mapped[int] = mapped_column(Integer, default=0)
+    execution: Mapped[str | None] = mapped_column(String(512))
     callback_url: Mapped[str | None] = mapped_column(String(2048))
     callback_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
     callback_tries: Mapped[int] = mapped_column(Integer, default=0)

@@ -158,13 +158,18 @@ def author_of(cache: HotCache, caller: Caller, author_id: int) -> Caller:
     """Return the app that owns a flow as a caller, so that its tools and keys are found."""
     if author_id == caller.app_id:
         return caller
+    return app_of(cache, author_id, caller.credential_id, caller.request_id)
+
+
+def app_of(cache: HotCache, app_id: int, credential_id: int, request_id: str) -> Caller:
+    """Return an app as a caller, on behalf of a request that was made with a credential."""
 
     def read(session: Session) -> tuple[str, list[Dependency]]:
-        alias = session.scalar(select(App.alias_id).where(App.id == author_id))
-        return alias or "", [("apps", str(author_id))]
+        alias = session.scalar(select(App.alias_id).where(App.id == app_id))
+        return alias or "", [("apps", str(app_id))]
 
-    alias_id = cache.load(("app_alias", author_id), read)
-    return Caller(author_id, alias_id, caller.credential_id, "caller", caller.request_id)
+    alias_id = cache.load(("app_alias", app_id), read)
+    return Caller(app_id, alias_id, credential_id, "caller", request_id)
 
 
 def _runnable(cache: HotCache, found: PublishedFlow) -> Runnable:

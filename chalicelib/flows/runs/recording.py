@@ -75,6 +75,8 @@ class Recorder:
         """Add the terminal frame."""
         if outcome.state == "succeeded":
             self.progress = 1.0
+        # A run that is ended from outside may tell less when it is replayed than it told before.
+        self._seq = max(self._seq, self._stored_frames)
         about = {} if outcome.error is None else {"error": error_of(outcome.error)}
         self.tell(f"run.{outcome.state}", **about)
 

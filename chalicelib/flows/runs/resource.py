@@ -14,7 +14,7 @@ from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.llm import Usage
 from chalicelib.core.paging import Page, list_page, through
 from chalicelib.flows.runs.models import FlowRun, FlowRunEvent, FlowRunNode
-from chalicelib.flows.runs.names import shown
+from chalicelib.flows.runs.names import WAITING, shown
 
 RUN_ID = ULID_PATTERN
 MOST_FRAMES = 500
@@ -54,8 +54,15 @@ def run(row: FlowRun) -> dict[str, Any]:
         **listed(row),
         "content": result.get("content", ""),
         "outputs": result.get("outputs", {}),
-        "event": row.event,
+        "event": event(row),
     }
+
+
+def event(row: FlowRun) -> dict[str, Any] | None:
+    """Return the question that a run waits for, without what only the service needs to know."""
+    if row.event is None or row.state != WAITING:
+        return None
+    return {name: value for name, value in row.event.items() if name != "callbackId"}
 
 
 def listed(row: FlowRun) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""Ending a run from outside: at once where nothing runs, else as soon as the run looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import update
+
+from chalicelib.core import audit
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import Unit
+from chalicelib.core.llm import Usage
+from chalicelib.flows.engine.call import Scope
+from chalicelib.flows.engine.errors import NODE_FAILED
+from chalicelib.flows.engine.interpreter import Outcome, RunError
+from chalicelib.flows.runs import finishing, resource
+from chalicelib.flows.runs.models import FlowRun
+from chalicelib.flows.runs.names import CANCELLED, FAILED, QUEUED, RESUMING, WAITING
+from chalicelib.flows.runs.recording import Recorder, stored
+
+_IDLE = (QUEUED, WAITING, RESUMING)
+
+
+def cancel(session: Unit, caller: Caller, run_id: str) -> tuple[dict[str, Any], str | None]:
+    """Cancel a run and return it; one that has ended is returned as it is.
+
+    Returns
+    -------
+    The run, and the id of the callback that its execution waits for: once the unit has been committed, an answer wakes
+    it, so that it finds that the run is over.
+
+    Raises
+    ------
+    errors.NotFound
+    """
+    row = resource.read(session, caller, run_id)
+    if not row.active or row.cancel:
+        return resource.run(row), None
+    callback = None if row.event is None else str(row.event["callbackId"])
+    audit.record(session, caller, "run.cancel", "run", run_id)
+    outcome = Outcome(CANCELLED, {}, "", RunError(NODE_FAILED, "The run was cancelled.", None), Usage())
+    if not end(session, caller, row, outcome, _IDLE):
+        session.execute(
+            update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.active == 1).values(cancel=1),
+            execution_options={"synchronize_session": False},
+        )
+        callback = None
+    return resource.run(resource.read(session, caller, run_id)), callback
+
+
+def fail(session: Unit, caller: Caller, row: FlowRun, message: str, among: Sequence[str]) -> bool:
+    """End a run whose function is gone; False where it goes on after all."""
+    return end(
+        session, caller, row, Outcome(FAILED, {}, "", RunError(NODE_FAILED, message, None), Usage()), among
+    )
+
+
+def end(session: Unit, caller: Caller, row: FlowRun, outcome: Outcome, among: Sequence[str]) -> bool:
+    """End a run that nothing executes, with its terminal frame; False where it is in none of the states."""
+    recorder = Recorder(row.run_id, *stored(session, row.run_id))
+    recorder.progress = row.progress
+    recorder.end(outcome)
+    scope = Scope(row.run_id, caller, caller, row.flow_id)
+    return finishing.finish(session, scope, outcome, recorder, among=among)
