@@ -35,6 +35,8 @@ class InProcess:
     ----------
     is_away
         Set it to refuse everything, as a service that cannot be reached.
+    lost
+        ARNs of executions that count as ended.
     started, answered
         What was asked, in that order.
     """
@@ -45,6 +47,7 @@ class InProcess:
         self._names: dict[str, str] = {}
         self._lock = threading.Lock()
         self.is_away = False
+        self.lost: set[str] = set()
         self.started: list[str] = []
         self.answered: list[str] = []
 
@@ -59,6 +62,10 @@ class InProcess:
         self._check()
         self.answered.append(callback_id)
         self._runner.send_callback_success(callback_id, json.dumps(payload).encode())
+
+    def is_running(self, arn: str) -> bool:
+        self._check()
+        return arn in self._names.values() and arn not in self.lost
 
     def wait(self, name: str, seconds: float = 30) -> Any:
         """Wait for the end of an execution and return its result."""

@@ -13,6 +13,7 @@ READ_TIMEOUT_S = 10
 # What the service says of an execution that was started before, and of a callback that nobody waits for any more.
 _STARTED_BEFORE = frozenset({"DurableExecutionAlreadyStartedException"})
 _ANSWERED_BEFORE = frozenset({"CallbackTimeoutException", "ResourceNotFoundException"})
+_FORGOTTEN = frozenset({"ResourceNotFoundException"})
 
 
 class Executions(Protocol):
@@ -35,6 +36,16 @@ class Executions(Protocol):
 
     def answer(self, callback_id: str, payload: dict[str, Any]) -> None:
         """Answer a callback; one that nobody waits for any more is answered already. Not inside a unit of work.
+
+        Raises
+        ------
+        errors.Unavailable
+            `run.away`
+        """
+        ...
+
+    def is_running(self, arn: str) -> bool:
+        """Return whether an execution has not ended. Not inside a unit of work.
 
         Raises
         ------
@@ -68,17 +79,21 @@ class LambdaExecutions:
             Result=json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(),
         )
 
-    def _call(self, operation: str, done_before: frozenset[str], **parameters: Any) -> None:
+    def is_running(self, arn: str) -> bool:
+        found = self._call("get_durable_execution", _FORGOTTEN, DurableExecutionArn=arn)
+        return found is not None and found["Status"] == "RUNNING"
+
+    def _call(self, operation: str, done_before: frozenset[str], **parameters: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         guards.forbid_in_unit("lambda")
         if self._made is None:
             self._made = lambda_client(READ_TIMEOUT_S)
         try:
-            getattr(self._made, operation)(**parameters)
+            return getattr(self._made, operation)(**parameters)
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in done_before:
-                return
+                return None
             raise _away() from error
         except BotoCoreError as error:
             raise _away() from error

@@ -56,7 +56,15 @@ def id_at(moment: datetime) -> int:
 
 def new_ulid() -> str:
     """Return a ULID: 26 Crockford characters, 48 bits of milliseconds and 80 random bits."""
-    value = int(time.time() * 1000) << 80 | secrets.randbits(80)
+    return _ulid(int(time.time() * 1000) << 80 | secrets.randbits(80))
+
+
+def ulid_at(moment: datetime) -> str:
+    """Return the smallest ULID of a moment: what was made before it sorts before it."""
+    return _ulid(int(moment.timestamp() * 1000) << 80)
+
+
+def _ulid(value: int) -> str:
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
 

@@ -19,7 +19,7 @@ from chalicelib.core.ids import new_ulid
 from chalicelib.core.settings import settings
 from chalicelib.flows.dsl.limits import MAX_DURABLE_OPERATIONS
 from chalicelib.flows.engine.call import Scope
-from chalicelib.flows.runs import plans
+from chalicelib.flows.runs import callbacks, plans
 from chalicelib.flows.runs.models import FlowRun, FlowRunData
 from chalicelib.flows.runs.names import AUTO, DURABLE, EXPRESS, QUEUED, RUNNING
 from chalicelib.flows.runs.plans import Runnable
@@ -96,11 +96,13 @@ def begin(
     Raises
     ------
     errors.Invalid
-        Those of `mode_of`.
+        Those of `mode_of` and of `callbacks.check`.
     errors.TooManyRequests
         `run.too_many`: the app has as many runs as it may have.
     """
     mode = mode_of(cache, runnable, wanted)
+    if wanted.callback_url is not None:
+        callbacks.check(database, caller, wanted.callback_url)
     run_id = new_ulid()
     author = plans.author_of(cache, caller, runnable.author_id)
     scope = Scope(run_id, caller, author, runnable.flow_id, wanted.uid, wanted.chat_id, wanted.keeps_history)

@@ -1,0 +1,142 @@
+"""Telling whoever wants to know that a run has ended: a CloudEvent, signed as Standard Webhooks are.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import undefer
+
+from chalicelib.apps import secrets
+from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
+from chalicelib.core import telemetry
+from chalicelib.core.addresses import parse_url
+from chalicelib.core.caller import Caller
+from chalicelib.core.database import DatabaseService
+from chalicelib.core.errors import HotplugError, Invalid, Violation
+from chalicelib.flows.runs import resource
+from chalicelib.flows.runs.models import FlowRun
+
+if TYPE_CHECKING:
+    from chalicelib.core.app_http import AppHttp
+
+TIMEOUT_S = 10.0
+PAUSES_S = (60, 300, 900, 2_100)
+"""Between one try and the next: five tries in 56 minutes."""
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+def check(database: DatabaseService, caller: Caller, url: str) -> None:
+    """Refuse a URL that could not be told. Whether it may be reached is decided when it is.
+
+    Raises
+    ------
+    errors.Invalid
+        `http.invalid_url`; `run.no_webhook_secret`: nothing to sign with.
+    """
+    parse_url(url)
+    named = select(AppSecret.id).where(
+        AppSecret.app_id == caller.app_id, AppSecret.name == WEBHOOK_SECRET_NAME
+    )
+    with database.reads() as session:
+        if session.scalar(named) is None:
+            message = "The app has no webhook secret to sign the callback with."
+            raise Invalid(
+                message,
+                code="run.no_webhook_secret",
+                errors=[Violation("/callbackUrl", "run.no_webhook_secret", message)],
+            )
+
+
+def deliver(database: DatabaseService, http: AppHttp, run_id: str) -> bool:
+    """Make one try for a run that has ended, and note what came of it. Not inside a unit.
+
+    Returns
+    -------
+    Whether it was taken: any status from 200 to 299.
+    """
+    query = select(FlowRun).where(FlowRun.run_id == run_id).options(undefer(FlowRun.result))
+    with database.reads() as session:
+        row = session.scalars(query).one_or_none()
+    if row is None or row.callback_at is None or row.callback_url is None:
+        return False
+    problem = _send(database, http, row)
+    is_over = problem is None or row.callback_tries >= len(PAUSES_S)
+    pause = None if is_over else timedelta(seconds=PAUSES_S[row.callback_tries])
+    database.run(
+        lambda session: session.execute(
+            update(FlowRun)
+            .where(FlowRun.run_id == run_id, FlowRun.callback_tries == row.callback_tries)
+            .values(
+                callback_tries=row.callback_tries + 1,
+                callback_at=None if pause is None else datetime.now(UTC) + pause,
+            ),
+            execution_options={"synchronize_session": False},
+        )
+    )
+    telemetry.event(
+        "run.callback", runId=run_id, tries=row.callback_tries + 1, isTaken=problem is None, code=problem
+    )
+    return problem is None
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """Return the header `webhook-signature`.
+
+    Parameters
+    ----------
+    secret
+        `whsec_` and the key in base64.
+    timestamp
+        Seconds since 1970.
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def event(row: FlowRun) -> dict[str, Any]:
+    """Return the CloudEvent of a run that has ended; its id is the run's, the same for every try."""
+    return {
+        "specversion": "1.0",
+        "id": row.run_id,
+        "source": f"/api/v1/flows/{row.flow_id}",
+        "type": f"hotplug.run.{row.state}",
+        "subject": row.run_id,
+        "time": None if row.finished_at is None else row.finished_at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": resource.run(row),
+    }
+
+
+def _send(database: DatabaseService, http: AppHttp, row: FlowRun) -> str | None:
+    """Send the event; return why it was not taken, None where it was."""
+    try:
+        secret = secrets.reveal(database, row.app_id, WEBHOOK_SECRET_NAME)
+        body = json.dumps(event(row), ensure_ascii=False, separators=(",", ":")).encode()
+        timestamp = int(time.time())
+        answer = http.request(
+            "POST",
+            str(row.callback_url),
+            headers={
+                "Content-Type": CONTENT_TYPE,
+                "webhook-id": row.run_id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature(secret, row.run_id, timestamp, body),
+            },
+            body=body,
+            timeout_s=TIMEOUT_S,
+        )
+    except HotplugError as error:
+        return error.code
+    return None if 200 <= answer.status < 300 else f"http.{answer.status}"
