@@ -15,7 +15,7 @@ from chalice.app import Chalice, Rate
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
     "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows", "flow_versions",
-    "flow_licenses", "maintenance",
+    "flow_licenses", "flow_history", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.
@@ -83,6 +83,8 @@ def daily(event: Any) -> dict[str, Any]:
         "retain_agents",
         "retain_tool_executions",
         "purge_tools",
+        "retain_flow_history",
+        "purge_flow_history",
         "tombstoned_objects",
     )
 
