@@ -22,9 +22,9 @@ from chalicelib.flows.history.octets import octets
 
 MOST_TURNS = 10
 """Of one node: the newest, as far as its budget goes."""
-# Of texts in one INSERT. Escaped, which may double them, they are half of the smallest default of `max_allowed_packet`
-# (16 MiB), beyond which the server hangs up.
-MAX_STATEMENT_BYTES = 4 * 1024 * 1024
+# Of one text in a statement, of which there are two in an INSERT. Escaped, which may double them, they are half of the
+# smallest default of `max_allowed_packet` (16 MiB), beyond which the server hangs up.
+MAX_PIECE_BYTES = 2 * 1024 * 1024
 
 # For reading: the first use of any model configures all of them.
 _HISTORY = cast(Table, NodeHistory.__table__)
@@ -71,7 +71,8 @@ class HistoryDAO:
         self.add_all([Entry(app_id, flow_id, node_id, uid, chat_id, question, answer)])
 
     def add_all(self, entries: Iterable[Entry]) -> None:
-        """Keep the turns of one run, in their order, by one INSERT where all of them fit it.
+        """Keep the turns of one run, in their order, by one INSERT; by more where they are more than a megabyte, at
+        which the driver divides them.
 
         A question or an answer of more than `clipping.MAX_VALUE_BYTES` is cut.
 
@@ -81,10 +82,11 @@ class HistoryDAO:
             For a person, a chat or a node whose name the table does not hold.
         """
         now = datetime.now(UTC)
-        for batch in _batches(_row(entry, now) for entry in entries):
-            self._session.execute(insert(_HISTORY), [row.values for row in batch])
-            for row in batch:
-                self._append(row)
+        rows = [_row(entry, now) for entry in entries]
+        if rows:
+            self._session.execute(insert(_HISTORY), [row.values for row in rows])
+        for row in rows:
+            self._append(row)
 
     def _append(self, row: _Row) -> None:
         """Add what did not fit the INSERT to the texts of a row."""
@@ -183,7 +185,7 @@ def history_query(
     return (
         select(told.c.node_id, told.c.raw_question, told.c.raw_answer)
         .join_from(newest, told, told.c.id == newest.c.id)
-        .where(newest.c.octets <= _most_octets(told.c.node_id, node_max_token))
+        .where(newest.c.octets <= _most_octets(told.c.node_id, node_max_token, nodes))
         .order_by(told.c.node_id, told.c.id.desc())
     )
 
@@ -192,19 +194,23 @@ def _number() -> ColumnElement[int]:
     return func.row_number().over(partition_by=_HISTORY.c.node_id, order_by=_HISTORY.c.id.desc())
 
 
-def _most_octets(node_id: ColumnElement[str], node_max_token: NodeMaxToken) -> ColumnElement[Any]:
+def _most_octets(
+    node_id: ColumnElement[str], node_max_token: NodeMaxToken, nodes: Sequence[str] | None
+) -> ColumnElement[Any]:
     """Return more octets than a node's budget can hold, by its id.
 
     Rounded up to a power of two: thousands of nodes that state a number each of their own make twenty cases. What is
     sent is twice the budget at most, and counted exactly where it arrives.
     """
-    default = _rounded(budget_of(None))
-    nodes: dict[int, list[str]] = defaultdict(list)
-    for name, max_tokens in node_max_token.items():
-        if (bound := _rounded(budget_of(max_tokens))) != default:
-            nodes[bound].append(name)
-    cases = [(node_id.in_(sorted(names)), bound) for bound, names in sorted(nodes.items())]
-    return case(*cases, else_=default) if cases else literal(default)
+    bounds: dict[int, list[str]] = defaultdict(list)
+    for name in node_max_token if nodes is None else nodes:
+        bounds[_rounded(budget_of(node_max_token.get(name)))].append(name)
+    others = _rounded(budget_of(None))
+    if nodes:
+        # There are no others, so what most nodes have need not name them.
+        others = max(bounds, key=lambda bound: len(bounds[bound]))
+    cases = [(node_id.in_(names), bound) for bound, names in sorted(bounds.items()) if bound != others]
+    return case(*cases, else_=others) if cases else literal(others)
 
 
 def _rounded(budget: float) -> int:
@@ -218,17 +224,13 @@ class _Row:
     values: dict[str, Any]
     further: list[tuple[ColumnElement[str], Iterator[str]]]
 
-    @property
-    def size(self) -> int:
-        return len(self.values["raw_question"].encode()) + len(self.values["raw_answer"].encode())
-
 
 def _row(entry: Entry, now: datetime) -> _Row:
     named = ((entry.uid, MAX_PERSON), (entry.chat_id, MAX_PERSON), (entry.node_id, MAX_ID_LENGTH))
     if any(len(name) > most for name, most in named):
         raise ValueError("a person, a chat or a node has a longer name than the history holds")
-    question = pieces(clipped(entry.question), MAX_STATEMENT_BYTES // 2)
-    answer = pieces(clipped(entry.answer), MAX_STATEMENT_BYTES // 2)
+    question = pieces(clipped(entry.question), MAX_PIECE_BYTES)
+    answer = pieces(clipped(entry.answer), MAX_PIECE_BYTES)
     values = {
         "id": new_id(),
         "app_id": entry.app_id,
@@ -241,17 +243,3 @@ def _row(entry: Entry, now: datetime) -> _Row:
         "create_time": now,
     }
     return _Row(values, [(_HISTORY.c.raw_question, question), (_HISTORY.c.raw_answer, answer)])
-
-
-def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    """Yield rows as they fit one statement each."""
-    batch: list[_Row] = []
-    size = 0
-    for row in rows:
-        if batch and size + row.size > MAX_STATEMENT_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += row.size
-    if batch:
-        yield batch
