@@ -136,7 +136,8 @@ def _rows(scope: Scope, values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _size(name: str, value: Any, problems: list[Violation]) -> int:
     """Return the bytes of a value, and note what keeps it from being stored."""
-    pointer = f"/{name[:64].replace('~', '~0').replace('/', '~1')}"
+    shown = name[:64].encode(errors="replace").decode()
+    pointer = f"/{shown.replace('~', '~0').replace('/', '~1')}"
     try:
         name.encode()
         size = len(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
