@@ -15,7 +15,7 @@ from chalice.app import Chalice, Rate
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
     "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows", "flow_versions",
-    "flow_licenses", "flow_runs", "runs", "maintenance",
+    "flow_licenses", "flow_history", "flow_runs", "runs", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.
@@ -47,7 +47,7 @@ def register_dead_letter(event: Any) -> dict[str, Any]:
 def sweep(event: Any) -> dict[str, Any]:
     from chalicelib.events import schedules
 
-    return schedules.run("sweep", "move_agents")
+    return schedules.run("sweep", "sweep_runs", "send_run_callbacks", "move_agents")
 
 
 @app.schedule(Rate(5, unit=Rate.MINUTES), name="lost_events")
@@ -83,6 +83,9 @@ def daily(event: Any) -> dict[str, Any]:
         "retain_agents",
         "retain_tool_executions",
         "purge_tools",
+        "retain_flow_history",
+        "purge_flow_history",
+        "retain_runs",
         "tombstoned_objects",
     )
 

@@ -151,6 +151,8 @@ def _type(column: Column[Any]) -> str:
     name = str(kind.compile(dialect=dialect))
     if match := re.fullmatch(r"VARCHAR\((\d+)\)", name):
         return f"sa.String({match[1]})"
+    if match := re.fullmatch(r"VARCHAR\((\d+)\) CHARACTER SET ascii COLLATE ascii_bin", name):
+        return f"schema.ascii_text({match[1]})"
     if name not in _TYPES:
         raise SystemExit(f"{column}: no name is known for the type {name}; add it to migrations/schema.py")
     return _TYPES[name]
@@ -172,7 +174,8 @@ def _constraint(constraint: Any) -> str:
 def _index(op: ops.CreateIndexOp) -> str:
     columns = ", ".join(f'"{getattr(column, "name", column)}"' for column in op.columns)
     unique = ", unique=True" if op.unique else ""
-    return f'schema.create_index("{op.index_name}", "{op.table_name}", [{columns}]{unique})'
+    lengths = f", lengths={prefixes}" if (prefixes := op.kw.get("mysql_length")) else ""
+    return f'schema.create_index("{op.index_name}", "{op.table_name}", [{columns}]{unique}{lengths})'
 
 
 def _write(title: str, lines: list[str]) -> Path:

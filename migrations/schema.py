@@ -8,7 +8,7 @@ looks whether its work is done. The types are frozen here: a revision must not c
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Column, Constraint, DateTime, LargeBinary, SmallInteger, Text, inspect
+from sqlalchemy import Column, Constraint, DateTime, LargeBinary, SmallInteger, String, Text, inspect
 from sqlalchemy.dialects import mysql
 
 FLAG = SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb")
@@ -18,16 +18,35 @@ DIGEST = LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
 _TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
+def ascii_text(length: int) -> String:
+    """Return the type of a column of ASCII text, compared byte for byte."""
+    ascii_column = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(ascii_column, "mysql", "mariadb")
+
+
 def create_table(name: str, *parts: Column[object] | Constraint) -> None:
     """Create a table, unless it is there."""
     if not inspect(op.get_bind()).has_table(name):
         op.create_table(name, *parts, **_TABLE)
 
 
-def create_index(name: str, table: str, columns: list[str], *, unique: bool = False) -> None:
-    """Create an index, unless it is there."""
+def create_index(
+    name: str,
+    table: str,
+    columns: list[str],
+    *,
+    unique: bool = False,
+    lengths: dict[str, int] | None = None,
+) -> None:
+    """Create an index, unless it is there.
+
+    Parameters
+    ----------
+    lengths
+        Of columns of which a MySQL-family server indexes only the first characters.
+    """
     if name not in _indexes(table):
-        op.create_index(name, table, columns, unique=unique)
+        op.create_index(name, table, columns, unique=unique, mysql_length=lengths or {})
 
 
 def drop_index(name: str, table: str) -> None:

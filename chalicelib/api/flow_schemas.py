@@ -116,6 +116,27 @@ LICENSE = resource(
     },
 )
 TAKEN_OFF = resource("FlowTakenOff", {"flowId": TEXT, "platform": PLATFORM, "takenOff": COUNT})
+PERSON: dict[str, Any] = {
+    "type": "string",
+    "maxLength": 255,
+    "pattern": "^[^\\u0000-\\u001f\\u007f]*$",
+    "default": "",
+    "description": "As the runs name it; those that name none share the empty one.",
+}
+NODE_HISTORY = resource(
+    "NodeHistory",
+    {
+        "nodeId": TEXT,
+        "chatHistory": {
+            "type": "array",
+            "maxItems": 20,
+            "items": resource(
+                "NodeMessage", {"role": {"type": "string", "enum": ["user", "assistant"]}, "content": TEXT}
+            ),
+            "description": "The oldest message first; as much of the newest ten turns as the node's budget holds.",
+        },
+    },
+)
 VALIDATION = resource(
     "FlowValidation",
     {

@@ -114,6 +114,12 @@ def identifier(length: int) -> String:
     return String(length)
 
 
+def ascii_text(length: int) -> Any:
+    """Return the type of a column of ASCII text, compared byte for byte: a quarter of the bytes in an index."""
+    ascii_column = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(ascii_column, "mysql", "mariadb")
+
+
 class TimestampMixin:
     """created_at and updated_at, set by the process that writes."""
 

@@ -199,7 +199,7 @@ def _columns(inspector: Inspector, table: Table) -> list[Result]:
             seen is not None
             and type_name(seen["type"], dialect) == type_name(column.type, dialect)
             and bool(seen["nullable"]) == bool(column.nullable)
-            and _collates(seen["type"], column.type)
+            and _collates(seen["type"], column.type.dialect_impl(dialect))
         )
         results.append(Result(column.name, "column", agrees))
     for name, extra in found.items():

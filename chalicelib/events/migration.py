@@ -28,8 +28,10 @@ import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
 import chalicelib.core.leases
+import chalicelib.flows.history.models
 import chalicelib.flows.models
 import chalicelib.flows.runs.models
+import chalicelib.flows.variables.models
 import chalicelib.plugins.models
 import chalicelib.tools.models
 from chalicelib.core import cache_log
@@ -59,8 +61,10 @@ MODEL_MODULES = (
     chalicelib.core.instances,
     chalicelib.core.jobs,
     chalicelib.core.leases,
+    chalicelib.flows.history.models,
     chalicelib.flows.models,
     chalicelib.flows.runs.models,
+    chalicelib.flows.variables.models,
     chalicelib.plugins.models,
     chalicelib.tools.models,
 )

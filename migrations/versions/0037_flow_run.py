@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from migrations import schema
 
 revision = "0037"
-down_revision = "0034"
+down_revision = "0036"
 
 
 def upgrade() -> None:

@@ -154,6 +154,7 @@ GET    /api/v1/flows/{flowId}/comparisons/{version}          | 200 200 200 200 |
 DELETE /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 204 204 | 403 403 404 404 | -               | 401
 GET    /api/v1/flows/{flowId}/licenses                       | 403 403 200 200 | 403 403 404 404 | -               | 401
 PUT    /api/v1/flows/{flowId}/licenses/{aliasId}             | 403 403 200 200 | 403 403 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/history                        | 403 200 200 200 | 403 404 404 404 | -               | 401
 """
 
 

@@ -542,6 +542,7 @@ def _state(world: World) -> dict[str, str]:
         paths += [thread, f"{AGENTS}/{tenants.AGENT}", f"{AGENTS}/tables"]
         flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
         paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
+        paths.append(f"{flow}/history")
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in (

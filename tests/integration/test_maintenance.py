@@ -50,6 +50,8 @@ NAMES = {
     "retain_executions",
     "retain_tool_executions",
     "purge_tools",
+    "retain_flow_history",
+    "purge_flow_history",
     "move_agents",
     "purge_moved",
     "retain_agents",

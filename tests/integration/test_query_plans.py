@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from sqlalchemy import select, text
@@ -15,6 +15,9 @@ from sqlalchemy import select, text
 from chalicelib.apps.models import App
 from chalicelib.core import process, storage
 from chalicelib.flows.dao import LicenseDAO
+from chalicelib.flows.history import service as node_history
+from chalicelib.flows.history.dao import Entry, HistoryDAO
+from chalicelib.flows.variables import service as variables
 from chalicelib.maintenance import service as maintenance
 from chalicelib.plugins import incoming
 from chalicelib.plugins import services as plugin_services
@@ -27,7 +30,7 @@ from tests.fakes.storage import MemoryStorage
 from tests.flow_rows import graph
 from tests.http import Deployment, Response, deployed
 from tests.plans.explain import DERIVED, Fault, Recorder, faults, rows_read
-from tests.plans.growth import NAMES, ROWS, SHARE, fill, flow_id, plugin_id, thread_id, tool_id
+from tests.plans.growth import NAMES, ROWS, SHARE, chat, fill, flow_id, plugin_id, thread_id, tool_id
 from tests.plugin_rows import answer
 from tests.upstreams import Upstreams, serving_upstreams
 
@@ -229,6 +232,30 @@ def _live_as_a_flow(world: World) -> None:
     world.call("DELETE", flow)
 
 
+def _remember(world: World) -> None:
+    """A run's memory, of a conversation with a past and of a new one."""
+    with process.database().reads() as session:
+        busy = session.scalars(select(App.id).where(App.alias_id == BUSY)).one()
+    for whose in (chat(0, busy), replace(chat(0, busy), uid="new")):
+        place = (whose.app_id, whose.flow_id, whose.uid, whose.chat_id)
+        tokens = {f"llm::{number}": (None, 1000, 4000)[number % 3] for number in range(40)}
+        with process.database().reads() as session:
+            node_history.get(session, *place, tokens)
+            HistoryDAO(session).get_history(*place[:3], {}, place[3])
+            variables.get(session, whose, [f"v{number}" for number in range(30)])
+        turns = [
+            Entry(whose.app_id, whose.flow_id, node_id, whose.uid, whose.chat_id, "q", "a")
+            for node_id in tokens
+        ]
+        process.database().run(lambda session, turns=turns: node_history.add(session, turns))
+        values = dict.fromkeys((f"v{number}" for number in range(30)), 1)
+        process.database().run(
+            lambda session, whose=whose, values=values: variables.put(session, whose, values)
+        )
+        query = urlencode({"uid": whose.uid, "chatId": whose.chat_id})
+        world.pages(f"/flows/{FLOW}/history?{query}")
+
+
 def _speak_mcp(world: World) -> None:
     def rpc(method: str, **params: Any) -> Any:
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -360,6 +387,23 @@ ALLOWED = (
         ("filesort",),
         50,
     ),
+    # What one conversation has of its nodes is numbered, node by node, and what is told of it is brought into their
+    # order: within the range that the index gives, which is that conversation.
+    Allowed(
+        r"row_number\(\) OVER .* AS number FROM workflow_node_history",
+        "workflow_node_history",
+        ("filesort", "temporary"),
+        ROWS // 8,
+    ),
+    Allowed(
+        r"row_number\(\) OVER .* AS number FROM workflow_node_history",
+        DERIVED,
+        ("filesort", "temporary"),
+        ROWS // 8,
+    ),
+    # Once a day: which pairs of an app and a flow there are. It walks the index that holds them, 500 pairs at a time.
+    Allowed(r"^SELECT DISTINCT workflow_node_history.app_id", "workflow_node_history", ("index",), 2 * ROWS),
+    Allowed(r"^SELECT DISTINCT flow_variable.app_id", "flow_variable", ("index",), 2 * ROWS, here=False),
     # All configs of one plugin, in the order that they were made in: each is read.
     Allowed(
         r"WHERE t_plugin_config.plugin_id = \S+ ORDER BY t_plugin_config.id$",
@@ -377,6 +421,7 @@ def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _speak_mcp(world)
     _live_as_a_tool(world)
     _live_as_a_server(world)
+    _remember(world)
     _live_as_a_flow(world)
     _install_by_events(world)
     _talk(world)

@@ -18,10 +18,13 @@ from chalicelib.core.cache_log import CacheChange, CacheVersion
 from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
-from chalicelib.core.ids import new_ulid
+from chalicelib.core.ids import id_at, new_ulid
 from chalicelib.core.instances import Instance
 from chalicelib.flows.dsl.versions import version_key
+from chalicelib.flows.history.models import NodeHistory
 from chalicelib.flows.models import Flow, License
+from chalicelib.flows.variables.models import FlowVariable
+from chalicelib.flows.variables.service import Scope
 from chalicelib.plugins.models import (
     ENABLED,
     Plugin,
@@ -53,10 +56,10 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, IdempotencyRecord, Instance, License,
-    Plugin, PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric,
-    PluginTombstone, PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta,
-    ToolSchema,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, FlowVariable, IdempotencyRecord,
+    Instance, License, NodeHistory, Plugin, PluginConfig, PluginDependency, PluginExecution, PluginHistory,
+    PluginInstall, PluginMetric, PluginTombstone, PluginVersion, SharedConversationHistory, ToolCredential,
+    ToolDocument, ToolExecution, ToolMeta, ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -102,6 +105,8 @@ def fill(database: DatabaseService, busy: int) -> None:
         SharedConversationHistory: _messages(busy, now),
         Flow: _flows(busy),
         License: _licenses(busy),
+        NodeHistory: _turns(busy, now),
+        FlowVariable: _variables(busy, now),
     }
     assert set(made) == set(GROWING)
     with database.connection() as connection:
@@ -383,3 +388,29 @@ def _licenses(busy: int) -> Rows:
         yield {"app_id": _owner(i, busy), "group_id": flow_id(i)}
     for i in range(200):
         yield {"app_id": FIRST_APP + i, "group_id": flow_id(0)}
+
+
+def chat(number: int, busy: int) -> Scope:
+    """Return one of the conversations with flows; number 0 is the busy app's, and has a tenth of all turns."""
+    return Scope(_owner(number, busy), flow_id(number), f"person {number % 50}", f"chat {number}")
+
+
+def _turns(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        whose = chat(0 if i % SHARE == 0 else i // 4, busy)
+        at = now - timedelta(days=100 if i % OLD_SHARE == 3 else 3, seconds=ROWS - i)
+        yield {
+            "id": id_at(at) + i, "app_id": whose.app_id, "flow_id": str(whose.flow_id), "uid": whose.uid,
+            "chat_id": whose.chat_id, "node_id": f"llm::{i // SHARE % 40}", "raw_question": f"question {i}",
+            "raw_answer": "so " * 100, "create_time": at,
+        }  # fmt: skip
+
+
+def _variables(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        whose, name = chat(0 if i < 40 else i, busy), f"v{i}"
+        yield {
+            "digest": whose.digest(name), "app_id": whose.app_id, "flow_id": str(whose.flow_id), "uid": whose.uid,
+            "chat_id": whose.chat_id, "name": name, "value": {"a": i},
+            "updated_at": now - timedelta(days=100 if i % OLD_SHARE == 3 else 3, seconds=i),
+        }  # fmt: skip

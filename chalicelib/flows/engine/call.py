@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core.caller import Caller
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm import ChatMessage, Usage
 from chalicelib.flows.dsl.model import Node
 
 
@@ -29,6 +29,8 @@ class Scope:
         The end user and the conversation; "" where the run names none.
     history
         Whether what was said before is given to models and what is said now is kept.
+    memory
+        By node id: what was said before at the nodes that are told of it, the oldest first.
     """
 
     run_id: str
@@ -38,6 +40,7 @@ class Scope:
     uid: str = ""
     chat_id: str = ""
     history: bool = True
+    memory: Mapping[str, Sequence[ChatMessage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

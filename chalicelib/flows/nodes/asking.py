@@ -151,11 +151,16 @@ def _earlier(services: ModelServices, call: Call) -> list[ChatMessage]:
 def _rounds(call: Call) -> int | None:
     """How many earlier questions and answers the model is given; None where there is no history at all."""
     params = call.node.params
-    newer: Mapping[str, Any] = params.get("enableChatHistoryV2") or {}
-    is_enabled = newer.get("isEnabled") or params.get("enableChatHistory")
-    if not (is_enabled and call.scope.history):
+    if not (is_told(params) and call.scope.history):
         return None
+    newer: Mapping[str, Any] = params.get("enableChatHistoryV2") or {}
     return int(newer.get("rounds", ROUNDS)) if newer.get("isEnabled") else ROUNDS
+
+
+def is_told(params: Mapping[str, Any]) -> bool:
+    """Return whether a node with these parameters wants to know what was said before."""
+    newer: Mapping[str, Any] = params.get("enableChatHistoryV2") or {}
+    return bool(newer.get("isEnabled") or params.get("enableChatHistory"))
 
 
 def _options(call: Call, prompt: Prompt) -> ChatOptions:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from chalicelib.flows.engine.call import Execute
+from chalicelib.core import process
+from chalicelib.flows.engine.call import Call, Execute
+from chalicelib.flows.nodes.models import model_nodes, model_services
+from chalicelib.flows.nodes.variables import variable_nodes
+
+if TYPE_CHECKING:
+    from chalicelib.core.llm import ChatMessage
 
 
 def kinds() -> Mapping[str, Execute]:
     """Return the work of each node type with the services of this process."""
-    return {}
+    # Made here, by the thread of the run: two that are made by two nodes at once would be two.
+    process.breaker()
+    return {**model_nodes(model_services(_told)), **variable_nodes(process.database())}
+
+
+def _told(call: Call, _max_tokens: int) -> Sequence[ChatMessage]:
+    return call.scope.memory.get(call.node.id, ())

@@ -25,7 +25,7 @@ from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter, Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.engine.steps import Question
 from chalicelib.flows.nodes.pure import PURE
-from chalicelib.flows.runs import finishing, plans
+from chalicelib.flows.runs import finishing, memory, plans
 from chalicelib.flows.runs.express import subflow_scope
 from chalicelib.flows.runs.models import FlowRun, FlowRunData
 from chalicelib.flows.runs.names import QUEUED, RESUMING, RUNNING, WAITING
@@ -141,7 +141,7 @@ class DurableRun:
         )
         interpreter = Interpreter(
             taken.plan,
-            taken.scope,
+            memory.told(self._services.database, taken.scope, taken.plan),
             steps,
             self._recorder,
             pure=PURE,
@@ -286,7 +286,8 @@ class DurableRun:
                 select(FlowRunData.data).where(FlowRunData.digest == found["digest"])
             ).one()
         plan = plans.plan_of_text(self._services.cache, text, found["digest"], found["flowId"])
-        return plan, subflow_scope(self._services.cache, scope, found)
+        inner = subflow_scope(self._services.cache, scope, found)
+        return plan, memory.told(self._services.database, inner, plan)
 
 
 def _update(session: Unit, run_id: str, among: tuple[str, ...], **values: Any) -> bool:

@@ -20,7 +20,7 @@ from chalicelib.flows.engine.express import ExpressSteps
 from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter, Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.nodes.pure import PURE
-from chalicelib.flows.runs import finishing, plans, resource
+from chalicelib.flows.runs import finishing, memory, plans, resource
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import RUNNING
 from chalicelib.flows.runs.recording import Recorder
@@ -65,7 +65,7 @@ class ExpressRun:
         self._recorder.tell("run.started")
         interpreter = Interpreter(
             begun.runnable.plan,
-            begun.scope,
+            memory.told(self._database, begun.scope, begun.runnable.plan),
             steps,
             self._recorder,
             pure=PURE,
@@ -126,7 +126,7 @@ class ExpressRun:
     def _open_subflow(self, scope: Scope, _node: Any, found: Mapping[str, Any]) -> tuple[Plan, Scope]:
         digest, flow_id = found["digest"], found["flowId"]
         plan = plans.plan_of_text(self._cache, self._texts[digest], digest, flow_id)
-        return plan, subflow_scope(self._cache, scope, found)
+        return plan, memory.told(self._database, subflow_scope(self._cache, scope, found), plan)
 
 
 def subflow_scope(cache: HotCache, scope: Scope, found: Mapping[str, Any]) -> Scope:

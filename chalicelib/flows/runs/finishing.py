@@ -12,6 +12,7 @@ from chalicelib.core import telemetry
 from chalicelib.core.database import Unit
 from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.runs import memory
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import SUCCEEDED
 from chalicelib.flows.runs.recording import Recorder, error_of
@@ -54,6 +55,8 @@ def finish(
         .values(callback_at=now)
     )
     recorder.write(session)
+    if outcome.state == SUCCEEDED:
+        memory.keep(session, scope, recorder.exchanges)
     return True
 
 

@@ -33,6 +33,7 @@ BUMPS: dict[str, tuple[str, str] | None] = {
     "cache_version": None,
     "circuit_breaker": ("breakers", "app_id"),
     "flow": ("flows", "group_id"),
+    "flow_variable": None,
     "idempotency_record": None,
     "instance": None,
     "job_run": None,
@@ -54,6 +55,7 @@ BUMPS: dict[str, tuple[str, str] | None] = {
     "tool_execution": None,
     "tool_meta": ("tools", "tool_id"),
     "tools_schema": ("tools", "tool_id"),
+    "workflow_node_history": None,
 }
 
 
