@@ -37,7 +37,7 @@ MAX_SOURCE_BYTES = ONE_MIB
 DEFAULT_MEMORY_BYTES, MAX_MEMORY_BYTES = 256 * ONE_MIB, 512 * ONE_MIB
 DEFAULT_CPU_MS = 10_000
 DEFAULT_OUTPUT_BYTES = ONE_MIB
-START_MS = 5_000
+START_MS = 3_000
 """For the child to start and to lock itself in, before the code's own time begins."""
 
 
