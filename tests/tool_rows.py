@@ -11,8 +11,8 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.http_out import HttpOut
 from chalicelib.tools import drafts, registry
-from chalicelib.tools.authorization import Tokens
 from chalicelib.tools.services import Services
+from chalicelib.tools.tokens import Tokens
 from tests.plugin_rows import OTHER, OWNER, caller
 from tests.tool_documents import document
 

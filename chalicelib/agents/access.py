@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.agents.base import CALL_TIMEOUT_MS
+from chalicelib.agents.time_left import TimeLeft
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import Forbidden, Invalid, NotFound, Violation
 from chalicelib.core.instances import Heartbeat
@@ -47,6 +48,7 @@ class ToolAccess:
     services: ToolServices
     caller: Caller
     allowed: frozenset[str]
+    left: TimeLeft = field(default_factory=TimeLeft)
 
     def call(
         self,
@@ -90,7 +92,7 @@ class ToolAccess:
             version=None,
             operation_id=operation_id,
             arguments=lambda _: given,
-            options=Options(timeout_ms=max(1, min(timeout_ms, MAX_TIMEOUT_MS))),
+            options=Options(timeout_ms=self.left.milliseconds(max(1, min(timeout_ms, MAX_TIMEOUT_MS)))),
         )
         self.services.database.run(lambda session: tool_log.store(session, call))
         return answer.checked.body
@@ -122,6 +124,7 @@ class PluginAccess:
     heartbeat: Heartbeat
     caller: Caller
     allowed: frozenset[str]
+    left: TimeLeft = field(default_factory=TimeLeft)
 
     def execute(self, plugin: str, params: Any = None, *, action: str | None = None) -> Any:
         """Run an action, keep its row, and return its result. Not inside a unit.
@@ -149,6 +152,7 @@ class PluginAccess:
             self._id_of(plugin),
             action=action or execution.DEFAULT_ACTION,
             params={} if params is None else params,
+            within_ms=self.left.milliseconds(execution.MAX_TIMEOUT_MS),
         )
         self.services.database.run(lambda session: plugin_log.store(session, run))
         return run.result

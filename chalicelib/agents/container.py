@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from chalicelib.agents.base import AgentPlugins, AgentServices, AgentTools, History, ScopedDatabase
 from chalicelib.agents.spec import LoadedAgent
+from chalicelib.agents.time_left import TimeLeft
 from chalicelib.core.caller import Caller
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Invocation:
     agent: LoadedAgent
     caller: Caller
     thread_id: str
+    left: TimeLeft = field(default_factory=TimeLeft)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ServiceContainer:
 
     def names(self) -> list[str]:
         """Return the services that are there, sorted."""
-        return sorted(field.name for field in fields(self) if getattr(self, field.name) is not None)
+        return sorted(one.name for one in fields(self) if getattr(self, one.name) is not None)
 
     def services(self, invocation: Invocation) -> AgentServices:
         """Return the services of one invocation; using one that is not there raises `agent.service_missing`."""

@@ -18,6 +18,7 @@ from chalicelib.agents.history.place import Place
 from chalicelib.agents.history.thread import ThreadHistory, Turn
 from chalicelib.agents.services import Services
 from chalicelib.agents.spec import AgentSpec
+from chalicelib.agents.time_left import BoundedLlm, TimeLeft
 from chalicelib.core import telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
@@ -63,6 +64,7 @@ def invoke(
     message: str,
     thread_id: str | None = None,
     context: Mapping[str, Any] | None = None,
+    within_s: float | None = None,
 ) -> Answered:
     """Let an agent answer a message; who asked stores the turn (`store`). Not inside a unit.
 
@@ -70,6 +72,9 @@ def invoke(
     ----------
     thread_id
         The conversation to go on with; None begins one.
+    within_s
+        Seconds after which the agent's models, tools and plugins are not waited for any more; None leaves that to each
+        of them.
 
     Raises
     ------
@@ -82,12 +87,12 @@ def invoke(
     errors.UpstreamFailed
         `agent.failed`: the agent's own code raised.
     errors.HotplugError
-        What a service that the agent used raised.
+        What a service that the agent used raised; `agent.timeout` where the time had run out before.
     """
     agent = catalog.find(services, name)
     instance, spec = _ready(services, agent)
     thread = thread_id or new_ulid()
-    handed, llm, history = _handed(services, caller, agent, thread, place_of(agent))
+    handed, llm, history = _handed(services, caller, agent, thread, TimeLeft.of(within_s))
     mine = instance.bound(handed)
     with telemetry.operation("agent.invoke", agent=name, version=spec.version) as operation:
         try:
@@ -152,12 +157,12 @@ def place_of(agent: Agent) -> Place | None:
 
 
 def _handed(
-    services: Services, caller: Caller, agent: Agent, thread_id: str, place: Place | None
+    services: Services, caller: Caller, agent: Agent, thread_id: str, left: TimeLeft
 ) -> tuple[AgentServices, MeteredLlm | None, ThreadHistory | None]:
     """What the agent works with in this call, the meter of its model, and where its messages go."""
-    made = services.container.services(Invocation(agent.loaded, caller, thread_id))
-    llm = None if made.llm is None else MeteredLlm(made.llm)
-    history = None
+    made = services.container.services(Invocation(agent.loaded, caller, thread_id, left))
+    llm = None if made.llm is None else MeteredLlm(BoundedLlm(made.llm, left))
+    history, place = None, place_of(agent)
     if place is not None:
         history = ThreadHistory(services.database, caller.app_id, agent.name, thread_id, place)
     return replace(made, llm=llm, history=history), llm, history

@@ -55,10 +55,11 @@ def _scoped(invocation: Invocation) -> AgentDatabase:
 
 def _tools(invocation: Invocation) -> ToolAccess:
     spec = invocation.agent.spec
-    return ToolAccess(tool_services(), invocation.caller, spec.tools if spec else frozenset())
+    allowed = spec.tools if spec else frozenset()
+    return ToolAccess(tool_services(), invocation.caller, allowed, invocation.left)
 
 
 def _plugins(invocation: Invocation) -> PluginAccess:
     spec = invocation.agent.spec
     allowed = spec.plugins if spec else frozenset()
-    return PluginAccess(plugin_services(), process.heartbeat(), invocation.caller, allowed)
+    return PluginAccess(plugin_services(), process.heartbeat(), invocation.caller, allowed, invocation.left)

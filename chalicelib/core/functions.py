@@ -8,10 +8,12 @@ for the answer of a function that ended just in time.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from chalicelib.core import guards
+from chalicelib.core.aws_clients import new_client
 from chalicelib.core.errors import HotplugError, TooLarge, Unavailable, UpstreamFailed, UpstreamTimeout
 
 CONNECT_TIMEOUT_S = 3
@@ -60,7 +62,7 @@ class Functions(Protocol):
 
 
 class LambdaFunctions:
-    """`Functions` over Lambda's Invoke API, or the local stack's.
+    """`Functions` over Lambda's Invoke API, or the local stack's. Threads may share it.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ class LambdaFunctions:
     def __init__(self, make_client: Callable[[int], Any] | None = None) -> None:
         self._make_client = make_client or lambda_client
         self._clients: dict[int, Any] = {}
+        self._lock = threading.Lock()
 
     def invoke(
         self, name: str, payload: dict[str, Any], *, tenant: str | None, timeout_ms: int
@@ -97,10 +100,12 @@ class LambdaFunctions:
         from botocore import exceptions as boto
 
         guards.forbid_in_unit("lambda")
-        if read_timeout_s not in self._clients:
-            self._clients[read_timeout_s] = self._make_client(read_timeout_s)
+        with self._lock:
+            if read_timeout_s not in self._clients:
+                self._clients[read_timeout_s] = self._make_client(read_timeout_s)
+            client = self._clients[read_timeout_s]
         try:
-            answer: dict[str, Any] = self._clients[read_timeout_s].invoke(**parameters)
+            answer: dict[str, Any] = client.invoke(**parameters)
             if parameters["InvocationType"] == "RequestResponse":
                 with answer["Payload"] as body:
                     answer["Payload"] = body.read(MAX_PAYLOAD_BYTES + 1)
@@ -118,17 +123,14 @@ class LambdaFunctions:
 
 def lambda_client(read_timeout_s: int) -> Any:
     """Return a new Lambda client that tries once and waits `read_timeout_s` for the answer."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
+    return new_client(
+        "lambda",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
         retries={"total_max_attempts": 1, "mode": "standard"},
         # A long answer on a silent connection is dropped by NAT after 350 s without it.
         tcp_keepalive=True,
     )
-    return boto3.client("lambda", config=config)
 
 
 def read_timeout(timeout_ms: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -66,12 +67,13 @@ _State = tuple[dict[str, int], list[Any] | None, str | None]
 
 class Heartbeat:
     """Writes this process's instance rows, at most one statement per instance every few seconds unless what
-    it runs has changed."""
+    it runs has changed. Threads may share it."""
 
     def __init__(self, database: DatabaseService, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._written: dict[str, tuple[float, _State | None]] = {}
+        self._lock = threading.Lock()
 
     def beat(
         self,
@@ -104,8 +106,7 @@ class Heartbeat:
             When the invocation began, before it read `versions`; now where not given.
         """
         state = (versions, loaded, load_error)
-        at, before = self._written.get(instance_id, (0.0, None))
-        if state == before and self._clock() - at < HEARTBEAT_EVERY_S:
+        if not self._claim(instance_id, state):
             return False
         values = {
             "instance_id": instance_id,
@@ -121,13 +122,27 @@ class Heartbeat:
             with self._database.connection() as connection:
                 connection.execute(_SQLITE if self._database.is_sqlite else _MYSQL, values)
         except ProgrammingError:
+            self._forget(instance_id)
             raise
         except (DBAPIError, PoolTimeout):
+            self._forget(instance_id)
             return False
-        if len(self._written) >= _ENVIRONMENTS_REMEMBERED:
-            self._written.clear()
-        self._written[instance_id] = (self._clock(), state)
         return True
+
+    def _claim(self, instance_id: str, state: _State) -> bool:
+        """True where the row is due; the others of several threads that ask at once need not write it too."""
+        with self._lock:
+            at, before = self._written.get(instance_id, (0.0, None))
+            if state == before and self._clock() - at < HEARTBEAT_EVERY_S:
+                return False
+            if len(self._written) >= _ENVIRONMENTS_REMEMBERED:
+                self._written.clear()
+            self._written[instance_id] = (self._clock(), state)
+            return True
+
+    def _forget(self, instance_id: str) -> None:
+        with self._lock:
+            self._written.pop(instance_id, None)
 
 
 def _sql_text(at: datetime) -> str:

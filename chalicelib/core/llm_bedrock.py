@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from chalicelib.core import guards
+from chalicelib.core.aws_clients import new_client
 from chalicelib.core.errors import HotplugError, Unavailable
 from chalicelib.core.http_deadline import Deadline
 from chalicelib.core.http_retry import RETRY_BASE_S, RETRY_CEILING_S
@@ -23,8 +23,6 @@ from chalicelib.core.llm_request import check
 
 RETRIES = 2
 CONNECT_TIMEOUT_S = 3
-# boto3 makes clients of one default session, which threads must not use at once; a client itself they may share.
-_making = threading.Lock()
 
 _FINISHED = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 _REFUSED = frozenset({"guardrail_intervened", "content_filtered"})
@@ -90,18 +88,14 @@ class BedrockLlm:
 
 def bedrock_client(read_timeout_s: int) -> Any:
     """Return a new client of the region's Bedrock, or of AWS_ENDPOINT_URL_BEDROCK_RUNTIME, that tries once."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
+    return new_client(
+        "bedrock-runtime",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
         retries={"total_max_attempts": 1, "mode": "standard"},
         # A long answer on a silent connection is dropped by NAT after 350 s without it.
         tcp_keepalive=True,
     )
-    with _making:
-        return boto3.client("bedrock-runtime", config=config)
 
 
 def request(model: str, messages: Sequence[ChatMessage], options: ChatOptions) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from chalicelib.core import guards
+from chalicelib.core.aws_clients import new_client
 from chalicelib.core.errors import HotplugError, Unavailable
 from chalicelib.core.secret_box import cannot_decrypt, open_sealed, seal
 
@@ -124,11 +125,8 @@ class KmsMaster:
 
 def kms_client() -> Any:
     """Return a new KMS client with bounded waits and retries."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3, "mode": "standard"})
-    return boto3.client("kms", config=config)
+    retries = {"total_max_attempts": 3, "mode": "standard"}
+    return new_client("kms", connect_timeout=3, read_timeout=5, retries=retries)
 
 
 def _kms_error(error: Any) -> HotplugError:

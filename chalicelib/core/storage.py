@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from chalicelib.core import guards
+from chalicelib.core.aws_clients import new_client
 from chalicelib.core.errors import HotplugError, Invalid, NotFound, TooLarge, Unavailable
 
 CONNECT_TIMEOUT_S = 3
@@ -136,12 +138,14 @@ class S3Storage:
     def __init__(self, bucket: str, client: Any = None) -> None:
         self.bucket = bucket
         self._client = client
+        self._making = threading.Lock()
 
     @property
     def client(self) -> Any:
-        if self._client is None:
-            self._client = s3_client()
-        return self._client
+        with self._making:
+            if self._client is None:
+                self._client = s3_client()
+            return self._client
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo | None:
         try:
@@ -236,11 +240,9 @@ class S3Storage:
 
 def s3_client() -> Any:
     """Return a new S3 client with bounded waits and retries, which refuses to run inside a unit of work."""
-    import boto3
-    from botocore.config import Config
-
     custom_endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
+    client = new_client(
+        "s3",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
@@ -252,7 +254,6 @@ def s3_client() -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client = boto3.client("s3", config=config)
     client.meta.events.register("before-send.s3", _refuse_in_unit)
     return client
 

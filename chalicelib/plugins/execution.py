@@ -20,7 +20,6 @@ from chalicelib.core.errors import (
 )
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.instances import Heartbeat
-from chalicelib.core.settings import settings
 from chalicelib.plugins import catalog, loading
 from chalicelib.plugins.catalog import Registration
 from chalicelib.plugins.configs import resolution
@@ -45,6 +44,8 @@ class _Run:
     action: str
     subject: str | None
     timeout_ms: int
+    within_ms: int
+    idempotency_key: str | None
     started_at: datetime
 
 
@@ -62,6 +63,8 @@ def execute(
     timeout_ms: int | None = None,
     config_id: str | None = None,
     subject: str | None = None,
+    within_ms: int = MAX_TIMEOUT_MS,
+    idempotency_key: str | None = None,
 ) -> Execution:
     """Run one action of a plugin and return how it ended well; the caller stores it (`store`). Not inside a unit.
 
@@ -76,6 +79,10 @@ def execute(
         on top, within the 25 s that the whole may take.
     config_id, subject
         Which configuration applies; see `configs.resolution.resolve`.
+    within_ms
+        Milliseconds for the whole, loading included; at most 25,000.
+    idempotency_key
+        Told to the plugin: two runs with the same one are meant to be one.
 
     Raises
     ------
@@ -93,7 +100,11 @@ def execute(
     found, declared, config = _settled(services, caller, plugin_id, action, params, config_id, subject)
     if timeout_ms is None:
         timeout_ms = found.resource["manifest"].get("resources", {}).get("timeoutMs", DEFAULT_TIMEOUT_MS)
-    run = _Run(new_ulid(), found, caller, action, subject, timeout_ms, datetime.now(UTC))
+    within_ms = min(within_ms, MAX_TIMEOUT_MS)
+    timeout_ms = min(timeout_ms, within_ms)
+    run = _Run(
+        new_ulid(), found, caller, action, subject, timeout_ms, within_ms, idempotency_key, datetime.now(UTC)
+    )
     with telemetry.operation(
         "plugin.execute", pluginId=plugin_id, version=found.version, action=action
     ) as operation:
@@ -211,11 +222,13 @@ def _invoke(
             "pluginId": found.plugin_id,
             "version": found.version,
             "action": run.action,
+            "idempotencyKey": run.idempotency_key,
         },
         "cache": loading.cache_state(services.cache),
     }
     function = loading.runtime_function(found)
-    budget_ms = min(run.timeout_ms + settings().load_timeout_s * 1000, MAX_TIMEOUT_MS)
+    event["loadTimeoutMs"] = min(event["loadTimeoutMs"], run.within_ms)
+    budget_ms = min(run.timeout_ms + event["loadTimeoutMs"], run.within_ms)
     began = time.perf_counter()
     try:
         answer = services.functions.invoke(function, event, tenant=caller.alias_id, timeout_ms=budget_ms)

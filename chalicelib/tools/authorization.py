@@ -5,18 +5,12 @@ RFC 6749 for client credentials, RFC 7617 and RFC 6750 for the headers, OpenAPI 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
-from urllib.parse import quote_plus, urlencode
+from typing import Any, cast
 
-from chalicelib.core.errors import Conflict, UpstreamFailed, UpstreamTimeout
+from chalicelib.core.errors import Conflict, UpstreamTimeout
 from chalicelib.core.http_out import OutResponse
 from chalicelib.tools.credentials import (
     API_KEY,
@@ -27,26 +21,10 @@ from chalicelib.tools.credentials import (
     SERVER_OAUTH2,
 )
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme
-
-MAX_TOKENS = 1_000
-MAX_TOKEN_LENGTH = 16_384
-# RFC 6749, 5.1: without expires_in a token's life is unknown; a short one costs one more request in a while.
-DEFAULT_LIFE_S = 300
-MAX_LIFE_S = 86_400
-# The token must still be good when it arrives.
-EARLY_S = 30
-TOKEN_TIMEOUT_S = 10.0
+from chalicelib.tools.tokens import TOKEN_TIMEOUT_S, Send, Tokens, basic
 
 # (scheme, the URL that its credential is sent to) → what was stored for it, in the clear; None where nothing was.
 Reveal = Callable[[str, str], Mapping[str, Any] | None]
-
-
-class Send(Protocol):
-    """Sends one request through the outbound client."""
-
-    def __call__(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, timeout_s: float
-    ) -> OutResponse: ...
 
 
 class TimeLeft:
@@ -110,6 +88,7 @@ def authorize(
     tokens: Tokens,
     owner: tuple[str, ...],
     send: Send,
+    patience_s: float = TOKEN_TIMEOUT_S,
 ) -> Authorization:
     """Return what the first alternative that can be satisfied adds to a request. Not inside a unit of work.
 
@@ -123,6 +102,8 @@ def authorize(
         Whose tokens they are: (app, tool). No other caller is ever given them.
     send
         For tokens that must be asked for.
+    patience_s
+        Seconds to wait for a token that another thread is asking for already.
 
     Raises
     ------
@@ -137,7 +118,7 @@ def authorize(
         values = [(scheme, scopes, _value(scheme, url, reveal)) for scheme, scopes in requirement.schemes]
         if all(value is not None for _, _, value in values):
             parts = [
-                _apply(scheme, scopes, value, tokens, owner, send)
+                _apply(scheme, scopes, value, tokens, owner, send, patience_s)
                 for scheme, scopes, value in values
                 if value is not None
             ]
@@ -189,96 +170,16 @@ def _apply(
     tokens: Tokens,
     owner: tuple[str, ...],
     send: Send,
+    patience_s: float = TOKEN_TIMEOUT_S,
 ) -> Authorization:
     if scheme.kind == API_KEY:
         return Authorization((Addition(scheme.location, scheme.parameter, value["value"]),))
     if scheme.kind == BASIC:
-        text = _basic(value["username"], value["password"])
+        text = basic(value["username"], value["password"])
         return Authorization((Addition("header", "Authorization", text),))
     if scheme.kind == BEARER:
         return Authorization((Addition("header", "Authorization", f"Bearer {value['token']}"),))
     wanted = tuple(value.get("scopes") or scopes)
-    token, key = tokens.get(scheme.token_url, value["clientId"], value["clientSecret"], wanted, owner, send)
+    credential = (scheme.token_url, value["clientId"], value["clientSecret"], wanted, owner)
+    token, key = tokens.get(*credential, send, patience_s)
     return Authorization((Addition("header", "Authorization", f"Bearer {token}"),), (key,) if key else ())
-
-
-def _basic(username: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-
-
-class Tokens:
-    """Access tokens of this process, until they expire. A token is found only with the very credential that it was
-    asked for with, so a rotated secret never meets the token of the one before."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(
-        self,
-        token_url: str,
-        client_id: str,
-        client_secret: str,
-        scopes: Sequence[str],
-        owner: tuple[str, ...],
-        send: Send,
-    ) -> tuple[str, str | None]:
-        """Return (token, its key); the key is None for one that was asked for just now."""
-        parts = [*owner, token_url, client_id, client_secret, *scopes]
-        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        with self._lock:
-            until, token = self._kept.get(key, (0.0, ""))
-            if until > self._clock():
-                self._kept.move_to_end(key)
-                return token, key
-        token, life_s = _ask(token_url, client_id, client_secret, scopes, send)
-        with self._lock:
-            self._kept[key] = (self._clock() + life_s - EARLY_S, token)
-            while len(self._kept) > MAX_TOKENS:
-                self._kept.popitem(last=False)
-        return token, None
-
-    def forget(self, keys: Sequence[str]) -> None:
-        """Drop tokens that a server no longer takes."""
-        with self._lock:
-            for key in keys:
-                self._kept.pop(key, None)
-
-
-def _ask(
-    token_url: str, client_id: str, client_secret: str, scopes: Sequence[str], send: Send
-) -> tuple[str, float]:
-    """Ask for a token (RFC 6749, 4.4.2); return it and its life in seconds."""
-    form = {"grant_type": "client_credentials"}
-    if scopes:
-        form["scope"] = " ".join(scopes)
-    headers = {
-        # RFC 6749, 2.3.1: both are form-encoded before they are joined.
-        "Authorization": _basic(quote_plus(client_id), quote_plus(client_secret)),
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Accept": "application/json",
-    }
-    answer = send(
-        "POST", token_url, headers=headers, body=urlencode(form).encode(), timeout_s=TOKEN_TIMEOUT_S
-    )
-    if not 200 <= answer.status < 300:
-        # The answer may repeat the credential: only its status leaves the service.
-        raise UpstreamFailed(
-            f"The token endpoint answered with status {answer.status}.",
-            code="tool.token_refused",
-            extensions={"upstreamStatus": answer.status},
-        )
-    try:
-        found = json.loads(answer.body)
-        token, kind = found["access_token"], found.get("token_type", "bearer")
-        life_s = float(found.get("expires_in", DEFAULT_LIFE_S))
-        good = isinstance(token, str) and 0 < len(token) <= MAX_TOKEN_LENGTH and token.isascii()
-        if not good or not token.isprintable() or " " in token or str(kind).lower() != "bearer":
-            raise ValueError("no bearer token")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UpstreamFailed(
-            "The token endpoint did not answer with a bearer token.", code="tool.token_invalid"
-        ) from error
-    # A NaN fails both comparisons.
-    return token, min(life_s, MAX_LIFE_S) if life_s > 0 else 0.0

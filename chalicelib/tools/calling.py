@@ -11,10 +11,11 @@ from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import HotplugError, UpstreamFailed
 from chalicelib.core.http_out import OutResponse
 from chalicelib.core.settings import ONE_MIB
-from chalicelib.tools.authorization import Authorization, Reveal, TimeLeft, Tokens, authorize
+from chalicelib.tools.authorization import Authorization, Reveal, TimeLeft, authorize
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer
 from chalicelib.tools.binding.plan import CallPlan
 from chalicelib.tools.binding.request import BoundRequest
+from chalicelib.tools.tokens import Tokens
 
 DEFAULT_TIMEOUT_MS = 20_000
 MAX_TIMEOUT_MS = 25_000
@@ -127,7 +128,9 @@ def _send(
 ) -> tuple[OutResponse, Authorization]:
     request = ready.request
     security, send = ready.plan.operation.security, time_left.bounded(http.request)
-    authorization = authorize(security, request.base_url, ready.reveal, tokens, ready.owner, send)
+    authorization = authorize(
+        security, request.base_url, ready.reveal, tokens, ready.owner, send, time_left.seconds()
+    )
     for one in authorization.additions:
         if one.location == "query":
             request = request.with_query(one.name, one.value)

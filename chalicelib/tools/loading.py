@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import select
@@ -33,6 +34,7 @@ class LoadedVersion:
         self.version = version
         self.document = document
         self._plans: dict[str, CallPlan] = {}
+        self._lock = threading.Lock()
 
     @property
     def weight(self) -> int:
@@ -50,10 +52,11 @@ class LoadedVersion:
         plan = self._plans.get(operation_id)
         if plan is None:
             plan = plan_of(self.document, operation_id)
-            if len(self._plans) >= KEPT_PLANS:
-                # The oldest: a dict keeps the order of insertion.
-                self._plans.pop(next(iter(self._plans)), None)
-            self._plans[operation_id] = plan
+            with self._lock:
+                if len(self._plans) >= KEPT_PLANS:
+                    # The oldest: a dict keeps the order of insertion.
+                    self._plans.pop(next(iter(self._plans)))
+                plan = self._plans.setdefault(operation_id, plan)
         return plan
 
 

@@ -42,6 +42,7 @@ def run(
     operation_id: str,
     arguments: Callable[[Any], Arguments],
     options: Options,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[ToolAnswer, Call]:
     """Call an operation; who asked stores the row of a call that ended well (`execution_log.store`). Not inside a unit.
 
@@ -51,6 +52,8 @@ def run(
     ----------
     arguments
         Gets the operation's plan and returns the arguments.
+    headers
+        Sent besides; one that the operation has a parameter for stays what the arguments, or nobody, say.
 
     Raises
     ------
@@ -64,6 +67,9 @@ def run(
     loaded = load(services.cache, caller, tool_id, version)
     plan = loaded.plan(operation_id)
     request = bind(plan, arguments(plan))
+    for name, value in (headers or {}).items():
+        if name.lower() not in plan.header_names:
+            request = request.with_header(name, value)
     owner = (str(caller.app_id), tool_id)
     ready = ReadyCall(plan, request, stored_credentials(services, caller, tool_id), owner, options)
     http = services.http_of(caller.app_id)

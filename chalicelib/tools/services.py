@@ -10,7 +10,7 @@ from chalicelib.core.breaker import Breaker
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.http_out import HttpOut
-from chalicelib.tools.authorization import Tokens
+from chalicelib.tools.tokens import Tokens
 
 
 @dataclass(frozen=True)

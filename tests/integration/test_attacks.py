@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from chalicelib.plugins.runtime.faults import Deadline, PluginFault
+from chalicelib.plugins.runtime.locked_child import Sandbox
 from chalicelib.plugins.runtime.log import Log
 from chalicelib.plugins.runtime.network import Gateway
-from chalicelib.plugins.runtime.python_plugin import Sandbox
 from chalicelib.plugins.runtime.service import Runtime
 from chalicelib.plugins.runtime.wasi import WRITE_CHUNK, Call, Host
 from tests.integration.test_runtime_sandbox import NOBODY, PYTHON, ROOT, _interpreter
@@ -183,7 +183,7 @@ AS_USER = """
 import json, os, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from chalicelib.plugins.runtime.python_plugin import Sandbox
+from chalicelib.plugins.runtime.locked_child import Sandbox
 from chalicelib.plugins.runtime.service import Runtime
 victim, spy = json.load(sys.stdin)
 runtime = Runtime(Path(tempfile.mkdtemp()), sandbox=Sandbox(landlock=False))

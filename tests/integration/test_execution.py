@@ -60,7 +60,7 @@ def test_a_run_hands_everything_to_the_runtime_and_returns_its_result(database: 
     assert call.payload["cache"]["version"] == made.cache.version("plugins")[0]
     assert call.payload["context"] == {
         "requestId": "request-1", "appId": "owner", "subject": "u1", "pluginId": plugin_id, "version": "1.0.0",
-        "action": "send",
+        "action": "send", "idempotencyKey": None,
     }  # fmt: skip
     assert done.as_dict() == {
         "executionId": done.execution_id, "result": {"sent": True}, "durationMs": 12.5, "logs": "said hello\n",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chalicelib.plugins.runtime import process
-from chalicelib.plugins.runtime.python_plugin import Sandbox
+from chalicelib.plugins.runtime.locked_child import Sandbox
 from chalicelib.plugins.runtime.service import Runtime
 from tests.unit.plugins.runtime.support import ECHO_WAT, MIB, Bench, ObjectServer
 
@@ -421,7 +421,7 @@ AS_USER = """
 import json, os, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from chalicelib.plugins.runtime.python_plugin import Sandbox
+from chalicelib.plugins.runtime.locked_child import Sandbox
 from chalicelib.plugins.runtime.service import Runtime
 attacks, events = json.load(sys.stdin)
 for landlock in (True, False):

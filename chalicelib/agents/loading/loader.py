@@ -103,6 +103,8 @@ class AgentLoader:
             before = self.registry.get(name)
             if before is None:
                 raise KeyError(name)
+            if generation is not None and before.generation == generation:
+                return before  # another thread has done it, while this one waited
             found = scan.read_again(self._found[name])
             loaded = _unloaded(found) if found.description is None else self._load(found)
             if loaded.agent is None:

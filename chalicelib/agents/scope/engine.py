@@ -7,6 +7,7 @@ way round the criteria that nobody thought of ends in `ScopeViolation`, not in a
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,7 @@ class Engines:
     def __init__(self, mixin: type[ScopedCompiler] = ScopedCompiler) -> None:
         self._mixin = mixin
         self._made: dict[Engine, Engine] = {}
+        self._lock = threading.Lock()
         # Statements that read across agents have other criteria under the same key.
         self.across: Any = LRUCache(_STATEMENTS)
 
@@ -53,8 +55,9 @@ class Engines:
 
         It may open the process's first connection, so no other may be held.
         """
-        if base not in self._made:
-            self._made[base] = _scoped(base, self._mixin)
+        with self._lock:
+            if base not in self._made:
+                self._made[base] = _scoped(base, self._mixin)
         return self._made[base].execution_options(**{OPTION: access})
 
 

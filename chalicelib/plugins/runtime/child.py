@@ -1,7 +1,7 @@
-"""The child process of a python plugin: it locks itself in, then runs the plugin's code.
+"""The child process of a python plugin, or of a flow's code: it locks itself in, then runs what is not ours.
 
 This file is not imported but handed to a bare interpreter as text, so it uses the standard library alone.
-Until `_lock_in` has returned, no byte of the plugin has been read.
+Until `_lock_in` has returned, no byte of what it runs has been read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, NoReturn
 
 MAX_FRAME = 12 * 1024 * 1024
 MAX_RESULT_BYTES = 5 * 1024 * 1024
 MAX_OPEN_FILES = 64
 THREAD_STACK_BYTES = 2 * 1024 * 1024
+MAX_MESSAGE = 2_000
+CODE_FILE = "<code>"
+CODE_MODULE = "flow_code"  # not __main__: what a file does when it is run as a script is not done
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
@@ -128,10 +132,15 @@ def main(incoming: int, outgoing: int) -> None:
     _hide()
     pipe = Pipe(incoming, outgoing)
     setup = pipe.receive()
+    interpreter = _interpreter_paths()
     try:
         folder = _lock_in(setup)
     except (OSError, ValueError) as error:
         _fail(pipe, "refused", "plugin.sandbox_unavailable", f"The sandbox cannot be set up: {error}")
+    if setup["entryPoint"] is None:
+        pipe.send(b'{"ready":true}')
+        pipe.send(_run_code(pipe.receive(), interpreter | set(sys.path)))
+        os._exit(0)
     http = Http(pipe)
     try:
         plugin = _load(folder, setup["entryPoint"], setup["config"])
@@ -174,8 +183,76 @@ def _answer(plugin: Any, frame: dict[str, Any], http: Http, folder: str) -> byte
         _flush()
 
 
+def _run_code(frame: dict[str, Any], paths: set[str]) -> bytes:
+    """Run `main` of a source with its inputs, and return the answer.
+
+    Parameters
+    ----------
+    paths
+        Where this machine keeps its interpreter: left out of messages.
+    """
+    try:
+        try:
+            result = _main_of(frame["source"])(**frame["inputs"])
+        except MemoryError:
+            return _error("memory", "code.out_of_memory", "The code ran out of memory.")
+        except BaseException as error:  # noqa: BLE001 - strangers' code may raise anything, SystemExit too
+            return _error("plugin", "code.failed", _told(error, paths))
+        if not isinstance(result, dict):
+            return _error("output", "code.result_invalid", f"main returned {type(result).__name__}, no dict.")
+        try:
+            answer = json.dumps({"result": result}, ensure_ascii=False, allow_nan=False).encode()
+        except MemoryError:
+            return _error("memory", "code.out_of_memory", "The code ran out of memory.")
+        except BaseException as error:  # noqa: BLE001 - a subclass of dict has methods of its own
+            return _error(
+                "output", "code.result_invalid", f"What main returned is no JSON: {_told(error, paths)}"
+            )
+        if len(answer) > frame["maxBytes"]:
+            return _error("output", "code.result_too_large", "The result is too large.")
+        return answer
+    finally:
+        _flush()
+
+
+def _main_of(source: str) -> Callable[..., Any]:
+    # Not with our own `from __future__`.
+    compiled = compile(source, CODE_FILE, "exec", dont_inherit=True)
+    module = ModuleType(CODE_MODULE)
+    sys.modules[CODE_MODULE] = module  # dataclasses look their module up
+    exec(compiled, module.__dict__)  # noqa: S102 - that is what this process is for
+    main: Callable[..., Any] | None = getattr(module, "main", None)
+    if not callable(main):
+        raise NameError("The code defines no function main.")
+    return main
+
+
+def _told(error: BaseException, paths: set[str]) -> str:
+    """Return an exception's type, its message, and the line of the code that it came from."""
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == CODE_FILE else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == CODE_FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except BaseException:  # noqa: BLE001 - a hostile __str__
+        text = ""
+    place = "" if line is None else f" (line {line})"
+    kept = MAX_MESSAGE - len(place)
+    for path in sorted(paths, key=len, reverse=True):
+        text = text.replace(path, "…")
+    return f"{type(error).__name__}: {text}".removesuffix(": ")[:kept] + place
+
+
+def _interpreter_paths() -> set[str]:
+    places = {*sys.path, sys.prefix, sys.base_prefix, os.path.dirname(sys.executable)}
+    return {path for path in places if path.count("/") > 1}
+
+
 def _error(kind: str, code: str, message: str, data: Any = None, *, turn: str | None = None) -> bytes:
-    error = {"kind": kind, "code": code, "message": message[:2000], "data": data}
+    error = {"kind": kind, "code": code, "message": message[:MAX_MESSAGE], "data": data}
     try:
         return json.dumps({"turn": turn, "error": error}, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -241,12 +318,15 @@ def _hide() -> None:
 
 
 def _lock_in(setup: dict[str, Any]) -> str:
-    """Give up everything that the plugin does not need; return its folder as this process can reach it."""
+    """Give up everything that is not needed; return the plugin's folder as this process can reach it, '' where there
+    is none."""
     os.environ.clear()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mallopt(_M_ARENA_MAX, 1)  # an arena per thread would reserve 64 MB of the address space each
     threading.stack_size(THREAD_STACK_BYTES)
-    folders = [setup["folder"], *(path for path in sys.path if os.path.isdir(path))]
+    folders = [path for path in sys.path if os.path.isdir(path)]
+    if setup["folder"] is not None:
+        folders.insert(0, setup["folder"])
     # The wall below closes /proc, its own entry included.
     statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     opened = {path: os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in folders}
@@ -274,7 +354,7 @@ def _lock_in(setup: dict[str, Any]) -> str:
     _limit(resource.RLIMIT_AS, _address_space(statm) + setup["memoryBytes"])
     if setup["filter"] is not None:
         _seccomp(libc, base64.b64decode(setup["filter"]))
-    return reached[setup["folder"]]
+    return reached.get(setup["folder"], "")
 
 
 def _check(result: int) -> int:

@@ -126,7 +126,7 @@ def _parse(event: Mapping[str, Any]) -> Request:
         context=dict(event.get("context") or {}),
         timeout_ms=min(max(timeout_ms, 1), MAX_TIMEOUT_MS),
         load_timeout_ms=min(max(int(event.get("loadTimeoutMs") or 20_000), 1), MAX_TIMEOUT_MS),
-        cache=_cache(event["cache"]) if event.get("cache") else None,
+        cache=parse_cache(event["cache"]) if event.get("cache") else None,
     )
 
 
@@ -153,7 +153,8 @@ def _compiled(compiled: Mapping[str, Any]) -> Compiled:
     )
 
 
-def _cache(cache: Mapping[str, Any]) -> CacheState:
+def parse_cache(cache: Mapping[str, Any]) -> CacheState:
+    """Return the caller's state of scope `plugins`."""
     changes = tuple((int(version), str(key)) for version, key in cache.get("changes") or ())
     return CacheState(int(cache["version"]), str(cache.get("epoch") or ""), changes)
 

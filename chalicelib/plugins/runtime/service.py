@@ -18,12 +18,13 @@ from uuid import uuid4
 
 from chalicelib.core import strict_json
 from chalicelib.core.errors import BadRequest
-from chalicelib.plugins.runtime import process
+from chalicelib.plugins.runtime import code, process
 from chalicelib.plugins.runtime.artifacts import DEFAULT_BUDGET_BYTES, ArtifactFolder
 from chalicelib.plugins.runtime.faults import Deadline, PluginFault, while_loading
+from chalicelib.plugins.runtime.locked_child import Sandbox, remove_stale_folders
 from chalicelib.plugins.runtime.log import Log
 from chalicelib.plugins.runtime.network import Fetcher, Gateway, OutboundFetcher
-from chalicelib.plugins.runtime.python_plugin import PythonPlugin, Sandbox, remove_stale_folders
+from chalicelib.plugins.runtime.python_plugin import PythonPlugin
 from chalicelib.plugins.runtime.request import CacheState, PluginRef, Request, parse_request
 from chalicelib.plugins.runtime.wasm_plugin import WasmMachine, WasmPlugin, load_module
 
@@ -91,9 +92,7 @@ class Runtime:
         log, figures = Log(), {"durationMs": 0.0, "coldLoad": False, "loadMs": 0.0}
         with self._lock:
             try:
-                request = parse_request(event)
-                self._refresh(request.cache)
-                outcome = {"ok": True, "result": self._perform(request, log, figures)}
+                outcome = {"ok": True, "result": self._answer(event, log, figures)}
             except PluginFault as fault:
                 outcome = {"ok": False, "error": fault.as_dict()}
             except BadRequest as error:
@@ -110,6 +109,15 @@ class Runtime:
         """Unload everything."""
         with self._lock:
             self._drop(list(self._loaded))
+
+    def _answer(self, event: Mapping[str, Any], log: Log, figures: dict[str, Any]) -> Any:
+        if event.get("operation") == code.OPERATION:
+            asked = code.parse_code_request(event)
+            self._refresh(asked.cache)
+            return code.run_code(asked, self._sandbox, log, figures)
+        request = parse_request(event)
+        self._refresh(request.cache)
+        return self._perform(request, log, figures)
 
     def _perform(self, request: Request, log: Log, figures: dict[str, Any]) -> Any:
         started = time.perf_counter()

@@ -11,9 +11,10 @@ import pytest
 
 from chalicelib.core.errors import Conflict, UpstreamFailed
 from chalicelib.core.http_out import OutResponse
-from chalicelib.tools import authorization
-from chalicelib.tools.authorization import Addition, Authorization, Tokens, authorize, authorize_server
+from chalicelib.tools import tokens as kept_tokens
+from chalicelib.tools.authorization import Addition, Authorization, authorize, authorize_server
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme
+from chalicelib.tools.tokens import Tokens
 from tests.fakes.outbound import FakeHttp, answered
 
 URL, TOKEN_URL = "https://api.example/v1", "https://login.example/token"
@@ -147,7 +148,7 @@ def test_a_client_secret_needs_both_places_it_leads_to(denied: str) -> None:
         (token("a b"), "tool.token_invalid"),
         (token("a\r\nX-Evil: b"), "tool.token_invalid"),
         (token("ä"), "tool.token_invalid"),
-        (token("a" * (authorization.MAX_TOKEN_LENGTH + 1)), "tool.token_invalid"),
+        (token("a" * (kept_tokens.MAX_TOKEN_LENGTH + 1)), "tool.token_invalid"),
         (token(token_type="mac"), "tool.token_invalid"),
         (token(expires_in="soon"), "tool.token_invalid"),
         (token(expires_in=[]), "tool.token_invalid"),
@@ -165,7 +166,7 @@ def test_what_is_no_token(answer: OutResponse, code: str) -> None:
 @pytest.mark.parametrize(
     ("expires_in", "life_s"),
     [
-        (..., authorization.DEFAULT_LIFE_S), (3600, 3600), ("600", 600), (10**12, authorization.MAX_LIFE_S), (0, 0),
+        (..., kept_tokens.DEFAULT_LIFE_S), (3600, 3600), ("600", 600), (10**12, kept_tokens.MAX_LIFE_S), (0, 0),
         (-5, 0), (float("nan"), 0), (True, 1),
     ],
 )  # fmt: skip
@@ -182,7 +183,7 @@ def test_how_long_a_token_is_kept(expires_in: Any, life_s: float) -> None:
         return len(http.asked)
 
     assert asked_at(0) == 1
-    useful_s = life_s - authorization.EARLY_S
+    useful_s = life_s - kept_tokens.EARLY_S
     if useful_s <= 0:
         assert asked_at(0) == 2
     else:
@@ -212,7 +213,7 @@ def test_a_token_is_found_by_all_that_it_was_asked_for_with(other: tuple[Any, ..
 
 
 def test_a_forgotten_token_is_asked_for_again_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authorization, "MAX_TOKENS", 2)
+    monkeypatch.setattr(kept_tokens, "MAX_TOKENS", 2)
     tokens, http = Tokens(), FakeHttp([token()])
 
     def get(client: str) -> str | None:

@@ -10,11 +10,11 @@ from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import UpstreamFailed, UpstreamTimeout
 from chalicelib.core.http_out import OutResponse
 from chalicelib.tools import calling
-from chalicelib.tools.authorization import Tokens
 from chalicelib.tools.binding.arguments import Arguments
 from chalicelib.tools.binding.request import bind
 from chalicelib.tools.calling import Options, ReadyCall, ToolAnswer
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme
+from chalicelib.tools.tokens import Tokens
 from tests.fakes.outbound import FakeHttp, answered
 from tests.unit.tools.binding import operations
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from chalicelib.plugins.runtime.faults import Deadline
+from chalicelib.plugins.runtime.locked_child import Sandbox
 from chalicelib.plugins.runtime.log import Log
-from chalicelib.plugins.runtime.python_plugin import PythonPlugin, Sandbox
+from chalicelib.plugins.runtime.python_plugin import PythonPlugin
 from chalicelib.plugins.runtime.request import PluginRef, Resources
 from chalicelib.plugins.runtime.service import Runtime
 from tests.unit.plugins.runtime.support import ECHO_WAT, Bench, ObjectServer, answering, package
