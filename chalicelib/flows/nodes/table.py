@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.core import process
 from chalicelib.flows.engine.call import Call, Execute
+from chalicelib.flows.nodes.calling import call_services, calling_nodes
 from chalicelib.flows.nodes.models import model_nodes, model_services
 from chalicelib.flows.nodes.variables import variable_nodes
 
@@ -18,7 +19,11 @@ def kinds() -> Mapping[str, Execute]:
     """Return the work of each node type with the services of this process."""
     # Made here, by the thread of the run: two that are made by two nodes at once would be two.
     process.breaker()
-    return {**model_nodes(model_services(_told)), **variable_nodes(process.database())}
+    return {
+        **model_nodes(model_services(_told)),
+        **calling_nodes(call_services()),
+        **variable_nodes(process.database()),
+    }
 
 
 def _told(call: Call, _max_tokens: int) -> Sequence[ChatMessage]:
