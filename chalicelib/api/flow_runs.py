@@ -71,8 +71,10 @@ def debug_node(request: Request) -> Answer:
     summary="The runs that the app made of a flow, newest first",
 )  # fmt: skip
 def list_runs(request: Request) -> dict[str, Any]:
+    from chalicelib.flows import catalog
     from chalicelib.flows.runs import resource
 
+    catalog.find_visible(request.cache, request.caller, _flow_id(request))
     with request.reads() as session:
         return resource.list_runs(session, request.caller, _flow_id(request), request.page())
 

@@ -53,6 +53,19 @@ def find_own(cache: HotCache, caller: Caller, flow_id: int) -> None:
         raise not_found()
 
 
+def find_visible(cache: HotCache, caller: Caller, flow_id: int) -> None:
+    """Refuse whatever is neither a flow of the caller's nor one that it ever had a licence for.
+
+    Raises
+    ------
+    errors.NotFound
+        `flow.not_found`
+    """
+    owner = owner_of(cache, flow_id)
+    if owner is None or (owner != caller.app_id and licensing.find(cache, caller.alias_id, flow_id) is None):
+        raise not_found()
+
+
 def published(cache: HotCache, flow_id: int, version: str | None = None) -> PublishedFlow | None:
     """Return what `FlowDAO.get_latest_published_flow_by` does, from memory where it is warm."""
     key = None if version is None else version_key(version)
@@ -80,12 +93,8 @@ def find_usable(cache: HotCache, caller: Caller, flow_id: int, version: str | No
     errors.Invalid
         `flow.version`
     """
-    owner = owner_of(cache, flow_id)
-    if owner is None:
-        raise not_found()
-    own = owner == caller.app_id
-    if not own and licensing.find(cache, caller.alias_id, flow_id) is None:
-        raise not_found()
+    find_visible(cache, caller, flow_id)
+    own = owner_of(cache, flow_id) == caller.app_id
     found = published(cache, flow_id, version)
     if found is None or (found.is_comparison and not own):
         raise not_published()

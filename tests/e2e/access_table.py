@@ -155,6 +155,15 @@ DELETE /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 204 204 |
 GET    /api/v1/flows/{flowId}/licenses                       | 403 403 200 200 | 403 403 404 404 | -               | 401
 PUT    /api/v1/flows/{flowId}/licenses/{aliasId}             | 403 403 200 200 | 403 403 404 404 | -               | 401
 GET    /api/v1/flows/{flowId}/history                        | 403 200 200 200 | 403 404 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/runs                           | 200 200 200 200 | 404 404 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/runs                           | 403 200 200 200 | 403 404 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/debug-runs                     | 403 403 200 200 | 403 403 404 404 | -               | 401
+POST   /api/v1/flows/{flowId}/nodes/{nodeId}/debug           | 403 403 200 200 | 403 403 404 404 | -               | 401
+GET    /api/v1/runs/{runId}                                  | 200 200 200 200 | 404 404 404 404 | -               | 401
+GET    /api/v1/runs/{runId}/nodes                            | 200 200 200 200 | 404 404 404 404 | -               | 401
+GET    /api/v1/runs/{runId}/events                           | 200 200 200 200 | 404 404 404 404 | -               | 401
+POST   /api/v1/runs/{runId}/resume                           | 403 409 409 409 | 403 404 404 404 | -               | 401
+POST   /api/v1/runs/{runId}/cancel                           | 403 200 200 200 | 403 404 404 404 | -               | 401
 """
 
 

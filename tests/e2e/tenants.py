@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from infra.local.stack import LocalStack
-from tests.flow_rows import graph
+from tests import flow_builders
 from tests.upstreams import Upstreams
 
 ROLES = ("viewer", "caller", "publisher", "admin")
@@ -85,6 +85,9 @@ def declared(content: bytes) -> dict[str, Any]:
 
 NO_UPSTREAMS = Upstreams("", "", "")
 TOOL_KEY, SERVER_KEY = {"key": {"value": "s3cret"}}, {"bearer": {"token": "s3cret"}}
+
+# A flow with a node that can be run alone.
+SAYING = flow_builders.flow([flow_builders.start(), flow_builders.message(), flow_builders.end()])
 
 
 @dataclass
@@ -174,12 +177,13 @@ class Tenant:
         return str(self.admin("POST", f"{path}/moves", 202, json={"target": target}).json()["moveId"])
 
     def register_flow(self, name: str, *, description: str = "") -> dict[str, str]:
-        """Store a flow that is published as v1 and has the comparison v9, and return its ids."""
-        body = {"name": name, "description": description, "data": graph()}
+        """Store a flow that is published as v1, has the comparison v9 and was run, and return its ids."""
+        body = {"name": name, "description": description, "data": SAYING}
         flow_id = str(self.admin("POST", "/api/v1/flows", 201, json=body).json()["flowId"])
         self.admin("POST", f"/api/v1/flows/{flow_id}/publish", 200, json={"version": "v1"})
         self.admin("PUT", f"/api/v1/flows/{flow_id}/comparisons/v9", 200)
-        return {"flowId": flow_id, "version": "v9"}
+        run = self.admin("POST", f"/api/v1/flows/{flow_id}/runs", 200).json()
+        return {"flowId": flow_id, "version": "v9", "runId": run["runId"], "nodeId": "message::1"}
 
     def close(self) -> None:
         """Close its connections."""

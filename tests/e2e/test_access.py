@@ -20,7 +20,7 @@ from tests.upstreams import Upstreams
 LINES = read_table()
 PLUGINS, TOOLS, SERVERS = "/api/v1/plugins", "/api/v1/tools", "/api/v1/mcp/servers"
 AGENTS = "/api/v1/agents"
-FLOWS = "/api/v1/flows"
+FLOWS, RUNS = "/api/v1/flows", "/api/v1/runs"
 # Well-formed, and nobody's.
 UNKNOWN = {
     "pluginId": "plugin_nothing_000000",
@@ -34,6 +34,8 @@ UNKNOWN = {
     "toolName": "nothing",
     "threadId": "0" * 26,
     "flowId": "1",
+    "nodeId": "message::9",
+    "runId": "0" * 26,
 }
 JOB = {"job": "sweep"}
 # Both belong to the deployment.
@@ -61,7 +63,7 @@ class World:
             thing = owner.shared_tool if shared else owner.private_tool
         elif line.path.startswith(SERVERS):
             thing = owner.shared_server if shared else owner.private_server
-        elif line.path.startswith(FLOWS):
+        elif line.path.startswith((FLOWS, RUNS)):
             thing = owner.private_flow
         else:
             thing = owner.shared if shared else owner.private
@@ -286,6 +288,8 @@ BODIES: dict[str, Callable[[Ids], dict[str, Any]]] = {
     f"POST {FLOWS}/{{flowId}}/publish": lambda ids: _json(version="v1"),
     f"POST {FLOWS}/{{flowId}}/take-off": lambda ids: _json(platform=1),
     f"PUT {FLOWS}/{{flowId}}/licenses/{{aliasId}}": lambda ids: _json(status=0),
+    # The run has ended: nothing waits for an answer.
+    f"POST {RUNS}/{{runId}}/resume": lambda ids: _json(eventId="nothing", action="resume"),
 }
 CALL = {"operationId": "getPet", "path": {"petId": 7}}
 
@@ -542,7 +546,8 @@ def _state(world: World) -> dict[str, str]:
         paths += [thread, f"{AGENTS}/{tenants.AGENT}", f"{AGENTS}/tables"]
         flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
         paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
-        paths.append(f"{flow}/history")
+        run = f"{RUNS}/{tenant.private_flow['runId']}"
+        paths += [f"{flow}/history", run, f"{run}/nodes", f"{run}/events"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in (

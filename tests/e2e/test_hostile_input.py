@@ -107,6 +107,8 @@ OUT_OF_REACH = {
     # No move has this id. A draft is replaced by who has seen it, and what is random is no flow to be published.
     "GET /api/v1/agents/{agentName}/moves/{moveId}",
     "DELETE /api/v1/agents/{agentName}/moves/{moveId}",
+    # It has ended; what is random names no input of the node.
+    "POST /api/v1/runs/{runId}/resume",
     # Declared only to be 405 from the function, as MCP wants it.
     "GET /api/v1/mcp",
     "DELETE /api/v1/mcp",
@@ -359,7 +361,8 @@ def test_nothing_that_is_sent_about_what_exists_makes_the_server_fail(
         "credentialId": spare["id"], "toolId": tenant.private_tool["toolId"], "scheme": "key",
         "serverId": tenant.private_server["serverId"], "toolName": "text", "agentName": tenants.AGENT,
         "threadId": tenant.thread["threadId"], "moveId": "0" * 26, "table": "agentflow_shared_analytics_events",
-        "flowId": tenant.private_flow["flowId"],
+        "flowId": tenant.private_flow["flowId"], "nodeId": tenant.private_flow["nodeId"],
+        "runId": tenant.private_flow["runId"],
     }  # fmt: skip
     config = "[parameters]\n" + "".join(f'"path.{name}" = "{value}"\n' for name, value in pinned.items())
     config += OF_TOOLS

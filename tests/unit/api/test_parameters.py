@@ -24,6 +24,8 @@ GOOD = {
     "toolName": "repo.list:all",
     "scheme": "api-key",
     "flowId": "9223372036854775807",
+    "nodeId": "text-joiner::1-a",
+    "runId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
     "job": "prune_log",
     "agentName": "common_qa",
     "threadId": "01J9Z3NDEKTSV4RRFFQ69G5FAV",
