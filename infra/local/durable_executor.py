@@ -51,9 +51,12 @@ PAGE = 100
 class DurableExecutor(Executor):
     """The runner's executor, with idempotent starts and with recovery."""
 
-    # The handler of an invocation that failed (a crash, a timeout) is invoked again after so long; the runner's own 5 s
-    # would make whoever watches a local run wait.
+    # A handler whose invocation failed (a crash, a timeout, a database that is away) is invoked again after 1, 2, 4 …
+    # seconds. The runner's own five attempts, five seconds apart, make whoever watches a crash wait, and a run fail
+    # whose database was away for half a minute.
     RETRY_BACKOFF_SECONDS = 1
+    MAX_BACKOFF_SECONDS = 30
+    MAX_CONSECUTIVE_FAILED_ATTEMPTS = 10
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -126,6 +129,12 @@ class DurableExecutor(Executor):
             for update, operation in _unfinished(execution):
                 self._resume(arn, update, operation, execution.chained_invoke_children)
             self._launch_execution(execution, self._remaining_s(started, timeout_s))
+
+    def _invoke_execution(self, execution_arn: str, delay: float = 0) -> None:
+        if delay > 0:  # only a retry has one
+            failed = self._store.load(execution_arn).consecutive_failed_invocation_attempts
+            delay = min(delay * 2 ** (failed - 1), self.MAX_BACKOFF_SECONDS)
+        super()._invoke_execution(execution_arn, delay)
 
     def _create_execution(
         self,

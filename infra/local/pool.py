@@ -13,8 +13,8 @@ from infra.functions import Function
 from infra.local.environment import Environment, Host, InitFailed, State
 from infra.local.invocation import Invocation, InvocationRefused, Outcome, failure
 
-# An invocation of a durable execution that is throttled counts as one that failed, and the fifth ends the execution:
-# here it waits for its turn instead.
+# An invocation of a durable execution that is throttled counts as one that failed, and some of those in a row end the
+# execution: here it waits for its turn instead.
 DURABLE_WAIT_S = 600
 
 

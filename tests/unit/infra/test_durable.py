@@ -4,9 +4,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aws_durable_execution_sdk_python.lambda_service import (
+    ErrorObject,
     Operation,
     OperationAction,
     OperationStatus,
@@ -48,6 +50,16 @@ def executor(store: CachedStore) -> Iterator[DurableExecutor]:
     registry.shutdown()
 
 
+class Timers:
+    """A scheduler that only notes for how long it was to wait."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+
+    def call_later(self, work: Any, delay: float = 0, **_: Any) -> None:
+        self.delays.append(delay)
+
+
 def step(identity: str, payload: str | None = None) -> OperationUpdate:
     return OperationUpdate(identity, OperationType.STEP, OperationAction.SUCCEED, payload=payload)
 
@@ -79,6 +91,20 @@ def test_a_payload_is_no_larger_than_on_lambda(store: CachedStore, executor: Dur
         executor.checkpoint_execution(arn, "token", [step("s", "ä" * (MAX_PAYLOAD // 2))])
     with pytest.raises(InvalidParameterValueException, match="at most 1048576 bytes"):
         executor.send_callback_success("any", b"x" * (MAX_CALLBACK_RESULT + 1))
+
+
+def test_the_pauses_between_failed_invocations_grow_to_half_a_minute(store: CachedStore) -> None:
+    scheduler = Timers()
+    registry = ExecutionRegistry(store, scheduler)
+    executor = DurableExecutor(
+        store=store, scheduler=scheduler, invoker=None, checkpoint_processor=None, registry=registry
+    )
+    running = execution()
+    store.save(running)
+    for _ in range(10):
+        executor._retry_invocation(running, ErrorObject.from_message("away"))
+    assert scheduler.delays == [1, 2, 4, 8, 16, 30, 30, 30, 30]
+    assert store.load(running.durable_execution_arn).current_status().value == "FAILED"
 
 
 def test_what_is_saved_is_written_at_once_and_only_what_goes_on_stays_in_memory(
