@@ -27,6 +27,13 @@ GATEWAY_TIMEOUT_S = 29
 # uploaded.
 PER_TENANT = frozenset({"runtime", "runtime_network"})
 
+# Their handlers are AWS Lambda durable executions: every step is checkpointed, and a wait costs nothing. An execution
+# that has not ended after DURABLE_TIMEOUT_S is ended by Lambda; one that has is known for DURABLE_RETENTION_DAYS, and
+# as long is its name taken.
+DURABLE = frozenset({"run"})
+DURABLE_TIMEOUT_S = 31 * 24 * 3600
+DURABLE_RETENTION_DAYS = 14
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -42,6 +49,8 @@ EVENT_LIMITS: Mapping[str, Limits] = {
     "register_dead_letter": Limits(60, 512),
     "runtime": Limits(28, 1024),
     "runtime_network": Limits(28, 1024),
+    # One invocation, not one run: a run that waits is invoked again. 1,769 MB is one whole CPU.
+    "run": Limits(300, 1769),
     "migrate": Limits(600, 512),
 }
 DEFAULT_EVENT_LIMITS = Limits(120, 512)
@@ -69,6 +78,8 @@ class Function:
         For kind `sqs`: how many messages at once (an event source's MaximumConcurrency).
     schedule
         For kind `schedule`: the expression, `rate(1 minute)`.
+    durable
+        Its invocations are durable executions.
     """
 
     name: str
@@ -82,6 +93,7 @@ class Function:
     queue: str | None = None
     concurrency: int | None = None
     schedule: str | None = None
+    durable: bool = False
 
 
 @dataclass(frozen=True)
@@ -272,6 +284,7 @@ def _event_function(event: Mapping[str, Any]) -> Function:
         memory_mb=limits.memory_mb,
         environment=environment,
         per_tenant=name in PER_TENANT,
+        durable=name in DURABLE,
         queue=event.get("queue"),
         concurrency=event.get("concurrency"),
         schedule=event.get("schedule"),

@@ -13,6 +13,10 @@ from infra.functions import Function
 from infra.local.environment import Environment, Host, InitFailed, State
 from infra.local.invocation import Invocation, InvocationRefused, Outcome, failure
 
+# An invocation of a durable execution that is throttled counts as one that failed, and some of those in a row end the
+# execution: here it waits for its turn instead.
+DURABLE_WAIT_S = 600
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -47,6 +51,8 @@ def default_scaling(function: Function, api_processes: int, *, per_endpoint: boo
         return Scaling(maximum=1, idle_s=75)
     if function.per_tenant:
         return Scaling(maximum=8)
+    if function.durable:
+        return Scaling(maximum=4, wait_s=DURABLE_WAIT_S)
     # Migration runs once; nothing else calls it.
     return Scaling(maximum=max(4, function.concurrency or 0), idle_s=5 if function.name == "migrate" else 300)
 

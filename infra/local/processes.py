@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,3 +64,10 @@ class Children:
     def _tell(self, line: str) -> None:
         if self._reaper is not None and self._reaper.stdin is not None and self._reaper.returncode is None:
             self._reaper.stdin.write(line.encode())
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -78,7 +78,7 @@ class LambdaService:
         InvocationRefused
             The function does not exist, the tenant or the payload does not fit, or no environment came free.
         """
-        pool = self._admit(name, invocation, MAX_PAYLOAD)
+        pool = self.admit(name, invocation, MAX_PAYLOAD)
         return await pool.invoke(invocation)
 
     def submit(self, name: str, invocation: Invocation) -> None:
@@ -89,7 +89,7 @@ class LambdaService:
         InvocationRefused
             As `invoke`, but never for want of an environment.
         """
-        pool = self._admit(name, invocation, MAX_EVENT_PAYLOAD)
+        pool = self.admit(name, invocation, MAX_EVENT_PAYLOAD)
         self._background(self._run_event(pool, invocation))
 
     def environments(self, name: str) -> list[EnvironmentInfo]:
@@ -113,7 +113,13 @@ class LambdaService:
         """Return whether any invocation runs or waits."""
         return any(pool.busy() for pool in self._pools.values())
 
-    def _admit(self, name: str, invocation: Invocation, limit: int) -> Pool:
+    def admit(self, name: str, invocation: Invocation, limit: int) -> Pool:
+        """Return the function's pool, if it may be invoked so with a payload of at most `limit` bytes.
+
+        Raises
+        ------
+        InvocationRefused
+        """
         pool = self._pools.get(name)
         if pool is None:
             message = f"Function not found: {function_arn(name)}"

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from infra.functions import ROOT, Function, function_table
+from infra.local.durable import DurableRunner
 from infra.local.environment import Host
 from infra.local.folder import StateFolder
 from infra.local.gateway import Gateway
@@ -110,6 +111,7 @@ class LocalStack:
         self._storage: Storage | None = None
         self._notified: str | None = None
         self._service: LambdaService | None = None
+        self._durable: DurableRunner | None = None
         self._invoke_api: InvokeApi | None = None
         self._gateway: Gateway | None = None
         self._pollers: list[QueuePoller] = []
@@ -154,9 +156,15 @@ class LocalStack:
         """Process id of ministack; it is started again when it ends."""
         return _running(self._storage).pid
 
+    @property
+    def durable_pid(self) -> int:
+        """Process id of the durable execution service; it is started again when it ends."""
+        return _running(self._durable).pid
+
     def client(self, service: str) -> Any:
-        """Return a boto3 client for `s3` or `sqs` with the stack's own credentials; the caller closes it."""
-        return _running(self._storage).client(service)
+        """Return a boto3 client for `s3`, `sqs` or `lambda` with the stack's own credentials; the caller closes it."""
+        url = self.invoke_endpoint if service == "lambda" else None
+        return _running(self._storage).client(service, url=url)
 
     def queue_url(self, function: str) -> str:
         """Return the URL of the queue that feeds a function."""
@@ -254,10 +262,13 @@ class LocalStack:
             self._task_root, self._function_variables, self._state.environments, self._children, self._log
         )
         self._service = LambdaService(self._table, host, self._state.logs, self._scaling_of)
-        self._invoke_api = InvokeApi(self._service, self.credentials, self._log)
+        self._durable = self._durable_runner()
+        self._invoke_api = InvokeApi(self._service, self._durable, self.credentials, self._log)
         await self._invoke_api.start()
         await self._migrate()
         await self._service.start()
+        if self._durable is not None:
+            await self._durable.start(self._invoke_api.url)
         self._gateway = Gateway(self._table, self._service, self._state.logs / "gateway.log", self._log)
         for function in self._table.functions:
             if function.kind == "sqs":
@@ -284,6 +295,13 @@ class LocalStack:
         self._notified = install.queue if install else None
         await self._storage.start(queues, self._notified)
 
+    def _durable_runner(self) -> DurableRunner | None:
+        if not any(function.durable for function in self._table.functions):
+            return None
+        folder, log_file = self._state.path / "durable", self._state.logs / "durable.log"
+        variables = _running(self._storage).environment()
+        return DurableRunner(self._table, folder, log_file, variables, self._children, self._log)
+
     async def _migrate(self) -> None:
         if "migrate" not in self._table.by_name:
             return
@@ -306,6 +324,9 @@ class LocalStack:
             await self._drain(self._service)
         if self._gateway is not None:
             await self._gateway.close()
+        if self._durable is not None:
+            # Before the functions: their end would count as failed invocations.
+            await self._durable.close()
         if self._service is not None:
             await self._service.close()
         if self._invoke_api is not None:

@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any
 from infra.functions import ROOT, FunctionTable
 from infra.local import reaper
 from infra.local.environment import ACCOUNT, REGION
-from infra.local.processes import Children
+from infra.local.processes import Children, free_port
 
 # Uploads that a registration waits for; other keys tell nobody.
 NOTIFIED_PREFIXES = ("incoming/tasks/", "incoming/drop/")
@@ -70,7 +69,7 @@ class Storage:
         log: logging.Logger,
     ) -> None:
         self.bucket = bucket
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pid = 0
         self._folder = folder
@@ -131,15 +130,15 @@ class Storage:
         """Return a queue's URL."""
         return f"{self.url}/{ACCOUNT}/{name}"
 
-    def client(self, service: str, *, read_timeout_s: float = 30) -> Any:
-        """Return a new boto3 client of this server; thread-safe, and the caller's to close."""
+    def client(self, service: str, *, url: str | None = None, read_timeout_s: float = 30) -> Any:
+        """Return a new boto3 client of this server, or of the one at `url`; thread-safe, and the caller's to close."""
         import boto3
         from botocore.config import Config
 
         key, secret = self._credentials
         return boto3.client(
             service,
-            endpoint_url=self.url,
+            endpoint_url=url or self.url,
             region_name=REGION,
             aws_access_key_id=key,
             aws_secret_access_key=secret,
@@ -290,9 +289,3 @@ def _binary() -> str:
             ".venv-ministack/bin/pip install ministack==1.5.33"
         )
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

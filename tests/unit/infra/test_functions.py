@@ -110,6 +110,16 @@ def application(folder: Path, app: str, endpoints: str = "ENDPOINTS = []") -> Pa
     return folder
 
 
+def test_a_run_is_a_durable_function_and_nothing_else_is(tmp_path: Path) -> None:
+    functions = "".join(
+        f"@app.lambda_function(name='{name}')\ndef {name}(event, context): ...\n" for name in ("run", "other")
+    )
+    read = function_table(per_endpoint=False, task_root=application(tmp_path, functions))
+    run, other = read.by_name["run"], read.by_name["other"]
+    assert (run.durable, run.timeout_s, run.memory_mb) == (True, 300, 1769)
+    assert not other.durable
+
+
 def test_a_route_without_a_declaration_is_refused(tmp_path: Path) -> None:
     folder = application(tmp_path, "@app.route('/hidden')\ndef hidden(): ...\n")
     with pytest.raises(ValueError, match=r"routes and ENDPOINTS differ: \[\('GET', '/hidden'\)\]"):
