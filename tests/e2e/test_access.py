@@ -543,6 +543,7 @@ def _state(world: World) -> dict[str, str]:
         flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
         paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
         paths.append(f"{flow}/history")
+        paths += [f"{flow}/diagram.svg"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in (

@@ -35,8 +35,16 @@ def drawable(data: Any) -> Drawable:
     checked = check_flow(data)
     if checked.flow is not None:
         return Drawable(checked.flow, 0)
-    draft = read(data, Findings()) or Draft([], {}, [])
+    draft = read(_without_empty_ids(data), Findings()) or Draft([], {}, [])
     return Drawable(_kept(draft), checked.total)
+
+
+def _without_empty_ids(data: Any) -> Any:
+    """The data without nodes that are called '', which is what the flow itself is called among the bodies."""
+    nodes = data.get("nodes") if isinstance(data, dict) else None
+    if not isinstance(nodes, list):
+        return data
+    return {**data, "nodes": [one for one in nodes if not (isinstance(one, dict) and one.get("id") == "")]}
 
 
 def _kept(draft: Draft) -> Flow:

@@ -84,7 +84,7 @@ def _first(
             element = way.pop()
             found[layer_of[element]].append(element)
             # The first branch is walked first, so it is put on the pile last.
-            for piece in sorted(below[element], key=lambda one: -one.port):
+            for piece in sorted(below[element], key=lambda one: one.port)[::-1]:
                 if not seen[piece.lower]:
                     seen[piece.lower] = 1
                     way.append(piece.lower)

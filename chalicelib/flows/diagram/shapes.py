@@ -100,11 +100,12 @@ def _label(drawn: Line, route: Route, faded: str) -> str:
     if not text:
         return ""
     x, y = route.points[0]
+    # Beside the arrow or the loop that stands here.
+    x += 26 if len(route.points) == 2 else 12 if route.turned else 8
     shown = fit(text, SMALL, LABEL_WIDTH)
     told = "" if shown == text else f"<title>{escape(cut(text, 300))}</title>"
     classes = " ".join(filter(None, ("l", look, faded)))
-    # Beside the arrow, if that stands here.
-    return f"<text class='{classes}' x='{x + (12 if route.turned else 8)}' y='{y - 5}'>{told}{escape(shown)}</text>"
+    return f"<text class='{classes}' x='{x}' y='{y - 5}'>{told}{escape(shown)}</text>"
 
 
 def _outline(kind: str, place: Box) -> str:
