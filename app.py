@@ -15,7 +15,7 @@ from chalice.app import Chalice, Rate
 API_MODULES = (
     "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
     "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows", "flow_versions",
-    "flow_licenses", "flow_history", "flow_runs", "runs", "maintenance",
+    "flow_licenses", "flow_diagrams", "flow_history", "flow_runs", "runs", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.

@@ -35,6 +35,7 @@ IDEMPOTENCY_KEY = "^[!-~]{1,128}$"
 # RFC 9110 §8.8.3: a list of entity tags, or `*`.
 IF_MATCH = '^([*]|(W/)?"[!#-~]{0,128}"(, ?(W/)?"[!#-~]{0,128}"){0,15})$'
 IF_MATCH_RULES = ("none", "honoured", "required")
+JSON = "application/json"
 OBJECT_ID_LIMIT = 128  # audit_log.object_id
 Handler = Callable[[Request], Answer | dict[str, Any] | list[Any]]
 
@@ -63,6 +64,7 @@ class Endpoint:
     memory_mb: int
     rights: tuple[str, ...]
     if_match: str
+    media_type: str
     tags: tuple[str, ...] = field(default=())
 
 
@@ -91,6 +93,7 @@ def endpoint(
     memory_mb: int = 512,
     rights: tuple[str, ...] = ("database",),
     if_match: str = "none",
+    media_type: str = JSON,
     base: str = BASE,
 ) -> Callable[[Handler], Handler]:
     """Declare an endpoint.
@@ -118,6 +121,8 @@ def endpoint(
         What the endpoint's own function is deployed with.
     if_match
         `none`, `honoured` or `required`.
+    media_type
+        Of a successful answer. Where it is not JSON, the body is a text that is sent as it is.
     base
         What stands before `path`.
     """
@@ -134,7 +139,7 @@ def endpoint(
             query=query or {}, body=body, body_optional=body_optional, raw_body=raw_body, multipart=multipart,
             max_body_bytes=max_body_bytes, returns=returns, errors=errors, idempotent=idempotent,
             secret_answer=secret_answer, timeout_s=timeout_s, memory_mb=memory_mb, rights=rights, if_match=if_match,
-            tags=(name.partition(".")[0],),
+            media_type=media_type, tags=(name.partition(".")[0],),
         )  # fmt: skip
         ENDPOINTS.append(declared)
 
@@ -326,7 +331,7 @@ def _payload_digest(request: Request) -> str:
 
 def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, str]) -> Response:
     headers: dict[str, str | list[str]] = {
-        "Content-Type": "application/json",
+        "Content-Type": declared.media_type,
         "Cache-Control": "no-store",
         **answer.headers,
     }
@@ -339,7 +344,9 @@ def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, s
         if declared.method == "GET" and matches_if_none_match(request_headers.get("if-none-match"), tag):
             headers.pop("Content-Type")
             return Response(body="", status_code=304, headers=headers)
-    body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":"))
+    body = answer.body
+    if declared.media_type == JSON:
+        body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(body=body, status_code=answer.status, headers=headers)
 
 

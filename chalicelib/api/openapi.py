@@ -100,7 +100,7 @@ def _responses(declared: Endpoint, components: dict[str, Any]) -> dict[str, Any]
     for status, schema in declared.returns.items():
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if schema is not None:
-            response["content"] = {"application/json": {"schema": _schema(schema, components)}}
+            response["content"] = {declared.media_type: {"schema": _schema(schema, components)}}
         responses[str(status)] = response
     if declared.method == "GET" and 200 in declared.returns:
         responses["304"] = {"description": HTTPStatus(304).phrase}

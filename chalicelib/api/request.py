@@ -33,7 +33,7 @@ class Answer:
     Parameters
     ----------
     body
-        The resource (a JSON value), None for an empty body.
+        The resource (a JSON value, or the text of an endpoint of another media type), None for an empty body.
     headers
         Further headers, `Location` for instance.
     tagged

@@ -146,6 +146,21 @@ def read_comparison(session: Session, flow_id: int, version: str) -> Draft:
     return Draft(cast(Flow, part_of(found, _FLOW)), found.release_data)
 
 
+def read_version(session: Session, flow_id: int, version: str) -> Draft:
+    """Return what a version or a comparison has frozen, also of a version that no platform has.
+
+    Raises
+    ------
+    errors.NotFound, errors.Invalid
+    """
+    found = session.execute(
+        select(_FLOW).where(_FLOW.c.group_id == flow_id, _FLOW.c.version_key == version_key(version))
+    ).one_or_none()
+    if found is None:
+        raise version_not_found()
+    return Draft(cast(Flow, part_of(found, _FLOW)), found.release_data or "{}")
+
+
 def list_flows(session: Session, caller: Caller, page: Page) -> dict[str, Any]:
     """Return a page of the app's flows, the newest first."""
     own = (Flow.app_id == str(caller.app_id), Flow.is_deleted == 0, Flow.version_key == "")

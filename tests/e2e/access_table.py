@@ -149,6 +149,7 @@ POST   /api/v1/flows/{flowId}/publish                        | 403 403 200 200 |
 POST   /api/v1/flows/{flowId}/take-off                       | 403 403 200 200 | 403 403 404 404 | -               | 401
 GET    /api/v1/flows/{flowId}/versions                       | 200 200 200 200 | 404 404 404 404 | -               | 401
 GET    /api/v1/flows/{flowId}/published                      | 200 200 200 200 | 404 404 404 404 | -               | 401
+GET    /api/v1/flows/{flowId}/diagram.svg                    | 200 200 200 200 | 404 404 404 404 | -               | 401
 PUT    /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 200 200 | 403 403 404 404 | -               | 401
 GET    /api/v1/flows/{flowId}/comparisons/{version}          | 200 200 200 200 | 404 404 404 404 | -               | 401
 DELETE /api/v1/flows/{flowId}/comparisons/{version}          | 403 403 204 204 | 403 403 404 404 | -               | 401

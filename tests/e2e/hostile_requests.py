@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tests.e2e.hostile import Hostile
 from tests.e2e.hostile_agents import agent_requests
+from tests.e2e.hostile_flows import flow_requests
 from tests.e2e.hostile_tools import tool_requests
 
 VALIDATE = "/api/v1/plugins/validate-manifest"
@@ -21,7 +22,7 @@ def all_requests() -> list[Hostile]:
     """Return every request, each under a name of its own."""
     return [
         *_paths(), *_methods(), *_queries(), *_headers(), *_framing(), *_json(), *_types(), *_forms(), *tool_requests(),
-        *agent_requests(),
+        *agent_requests(), *flow_requests(),
     ]  # fmt: skip
 
 

@@ -547,7 +547,7 @@ def _state(world: World) -> dict[str, str]:
         flow = f"{FLOWS}/{tenant.private_flow['flowId']}"
         paths += [flow, f"{flow}/versions", f"{flow}/published", f"{flow}/licenses", f"{flow}/comparisons/v9"]
         run = f"{RUNS}/{tenant.private_flow['runId']}"
-        paths += [f"{flow}/history", run, f"{run}/nodes", f"{run}/events"]
+        paths += [f"{flow}/history", f"{flow}/diagram.svg", run, f"{run}/nodes", f"{run}/events"]
         for path in paths:
             state[path] = tenant.admin("GET", path, 200).text
         for listing, key in (

@@ -221,6 +221,7 @@ def _live_as_a_flow(world: World) -> None:
         world.call("POST", f"{place}/publish", {"version": version})
         for query in ("", f"?version={version}"):
             world.call("GET", f"{place}/published{query}", role="viewer")
+            world.call("GET", f"{place}/diagram.svg{query}", role="viewer")
         world.call("PUT", f"{place}/comparisons/v400")
         world.call("GET", f"{place}/comparisons/v400")
         world.call("PUT", f"{place}/licenses/app-900", {"status": 1})
