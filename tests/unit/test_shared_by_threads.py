@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -203,3 +205,14 @@ def test_services_are_made_without_loading_agents(sqlite_url: str) -> None:
         services = call_services()
         assert agents_process._loader is None
         assert services.agents().agents is agents_process._loader
+
+
+def test_the_nodes_are_there_without_importing_the_agents() -> None:
+    script = (
+        "import sys, chalicelib.flows.nodes.calling\n"
+        "print([name for name in sys.modules if name.startswith('chalicelib.agents')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from chalicelib.agents.services import Services as AgentServices
 from chalicelib.core import process
 from chalicelib.core.instances import Heartbeat
-from chalicelib.flows.engine.call import Execute
-from chalicelib.flows.nodes import agents, code, plugins, tools
+from chalicelib.flows.engine.call import Call, Execute, Result
+from chalicelib.flows.nodes import code, plugins, tools
 from chalicelib.plugins.services import Services as PluginServices
 from chalicelib.plugins.services import plugin_services
 from chalicelib.tools.services import Services as ToolServices
 from chalicelib.tools.services import tool_services
+
+if TYPE_CHECKING:
+    from chalicelib.agents.services import Services as AgentServices
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,15 @@ def calling_nodes(services: CallServices) -> dict[str, Execute]:
     return {
         "plugin": partial(tools.execute, services.tools),
         "hotplug-plugin": partial(plugins.execute, services.plugins, services.heartbeat),
-        "agent": partial(agents.execute, services.agents),
+        "agent": partial(_ask_agent, services.agents),
         "code": partial(code.execute, services.plugins, services.heartbeat),
     }
+
+
+def _ask_agent(services: Callable[[], AgentServices], call: Call) -> Result:
+    from chalicelib.flows.nodes import agents  # most flows ask none
+
+    return agents.execute(services, call)
 
 
 def _agent_services() -> AgentServices:
