@@ -10,11 +10,19 @@ from chalice.app import Blueprint
 from chalicelib.api.endpoint import endpoint
 from chalicelib.api.flow_schemas import VERSION
 from chalicelib.api.request import Answer, Request
+from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.flows import catalog
 from chalicelib.flows.catalog import Draft
 
 blueprint = Blueprint(__name__)
 
+RUN: dict[str, Any] = {
+    "type": "string",
+    "minLength": 26,
+    "maxLength": 26,
+    "pattern": ULID_PATTERN,
+    "description": "A run of the flow, in whose version it is drawn.",
+}
 SVG = "image/svg+xml"
 # Opened by itself, a picture is a document: it may be styled, and nothing else, whatever its author wrote into it.
 HEADERS = {
@@ -25,23 +33,40 @@ PICTURE: dict[str, Any] = {"type": "string", "contentMediaType": SVG}
 
 
 @endpoint(
-    blueprint, "GET", "/flows/{flowId}/diagram.svg", role="viewer", query={"version": VERSION}, errors=(422,),
+    blueprint, "GET", "/flows/{flowId}/diagram.svg", role="viewer", query={"version": VERSION, "runId": RUN},
+    errors=(422,),
     returns={200: PICTURE}, media_type=SVG, memory_mb=1769,
-    summary="A flow's draft, or a version of it, drawn as far as it is one",
+    summary="A flow's draft, or a version of it, drawn as far as it is one; with `runId` what that run did",
 )  # fmt: skip
 def get_flow_diagram(request: Request) -> Answer:
     from chalicelib.flows.diagram.drawable import drawable
     from chalicelib.flows.diagram.drawing import draw
 
-    found = _wanted(request)
+    states = None
+    if "runId" in request.query:
+        found, states = _of_run(request)
+    else:
+        found = _wanted(request, request.query.get("version"))
     shown = drawable(json.loads(found.text))
-    picture = draw(shown.flow, name=found.row.name, violations=shown.violations)
+    picture = draw(shown.flow, name=found.row.name, states=states, violations=shown.violations)
     return Answer(picture, headers=HEADERS)
 
 
-def _wanted(request: Request) -> Draft:
-    """The draft, or the version that the query names, of a flow of the caller's."""
-    flow_id, version = int(request.path["flowId"]), request.query.get("version")
+def _of_run(request: Request) -> tuple[Draft, dict[str, str]]:
+    """What a run of the caller's ran, and how its nodes stand."""
+    from chalicelib.flows.runs import resource
+
+    with request.reads() as session:
+        run = resource.read(session, request.caller, request.query["runId"], whole=False)
+        if run.flow_id != int(request.path["flowId"]):
+            raise resource.not_found()
+        states = resource.node_states(session, run)
+    return _wanted(request, run.version or None), states
+
+
+def _wanted(request: Request, version: str | None) -> Draft:
+    """The draft, or a version, of a flow of the caller's."""
+    flow_id = int(request.path["flowId"])
     catalog.find_own(request.cache, request.caller, flow_id)
     with request.reads() as session:
         if version is None:

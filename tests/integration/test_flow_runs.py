@@ -168,7 +168,7 @@ def test_a_run_is_its_apps_alone(publisher: Client, stranger: Client) -> None:
         stranger.post(f"{RUNS}/{run_id}/resume", {"eventId": "x", "action": "abort"}),
     ):
         assert (answer.status, answer.json["code"]) == (404, "run.not_found")
-    assert stranger.get(f"{FLOWS}/{flow_id}/runs").json["items"] == []
+    assert stranger.get(f"{FLOWS}/{flow_id}/runs").json["code"] == "flow.not_found"
 
 
 def test_a_draft_is_run_by_its_publisher(publisher: Client) -> None:
@@ -204,6 +204,19 @@ def test_one_idempotency_key_is_one_run(publisher: Client) -> None:
     first, again = (publisher.post(f"{FLOWS}/{flow_id}/runs", body, headers=key) for _ in range(2))
     assert first.json == again.json
     assert len(publisher.get(f"{FLOWS}/{flow_id}/runs").json["items"]) == 1
+
+
+def test_a_run_is_drawn(publisher: Client) -> None:
+    flow_id = published(publisher, asking())
+    run = publisher.post(f"{FLOWS}/{flow_id}/runs", {}).json
+    plain = publisher.get(f"{FLOWS}/{flow_id}/diagram.svg?version=v1")
+    drawn = publisher.get(f"{FLOWS}/{flow_id}/diagram.svg?runId={run['runId']}")
+    assert (plain.status, drawn.status) == (200, 200), drawn.body
+    assert "waiting" in drawn.body
+    assert plain.body != drawn.body
+    other = published(publisher, greeting())
+    missing = publisher.get(f"{FLOWS}/{other}/diagram.svg?runId={run['runId']}")
+    assert (missing.status, missing.json["code"]) == (404, "run.not_found")
 
 
 # -- durable -------------------------------------------------------------------------------------------------------

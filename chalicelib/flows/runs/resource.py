@@ -14,7 +14,7 @@ from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.llm import Usage
 from chalicelib.core.paging import Page, list_page, through
 from chalicelib.flows.runs.models import FlowRun, FlowRunEvent, FlowRunNode
-from chalicelib.flows.runs.names import WAITING, shown
+from chalicelib.flows.runs.names import FAILED, WAITING, shown
 
 RUN_ID = ULID_PATTERN
 MOST_FRAMES = 500
@@ -95,6 +95,25 @@ def list_nodes(session: Session, run_id: str, page: Page) -> dict[str, Any]:
     """Return a page of the nodes of a run that have ended, in the order of their ends."""
     query = select(FlowRunNode).where(FlowRunNode.run_id == run_id)
     return list_page(session, query, page, [FlowRunNode.position], _node, descending=False)
+
+
+def node_states(session: Session, row: FlowRun) -> dict[str, str]:
+    """Return how the nodes of a run's own flow stand, by node id; one in a body as the worst of its passes.
+
+    Nodes that are not there did not run: they were skipped, once the run has ended.
+    """
+    query = select(FlowRunNode.node_id, FlowRunNode.state).where(
+        # A sub-flow's nodes have a `>` in their keys, which no id has.
+        FlowRunNode.run_id == row.run_id,
+        FlowRunNode.node_key.not_like("%>/%"),
+    )
+    states: dict[str, str] = {}
+    for node_id, state in session.execute(query.distinct()):
+        if states.get(node_id) != FAILED:
+            states[node_id] = state
+    if row.event is not None and row.state == WAITING:
+        states.setdefault(row.event["nodeId"], WAITING)
+    return states
 
 
 def frames(session: Session, run_id: str, after: int) -> list[dict[str, Any]]:
