@@ -504,7 +504,20 @@ def test_a_changed_column_is_found_on_sqlite(sqlite_url: str) -> None:
 def test_another_collation_fails_the_table(mysql_url: str) -> None:
     service = create_schema(mysql_url)
     alter(service, "ALTER TABLE app_source CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+    assert failures(service, AppSource) == [
+        ("table", "app_source"),
+        ("column", "source_id"),
+        ("column", "description"),
+    ]
+    service.close()
+
+
+def test_another_collation_for_columns_to_come_fails_the_table_alone(mysql_url: str) -> None:
+    service = create_schema(mysql_url)
+    alter(service, "ALTER TABLE app_source DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
     assert failures(service, AppSource) == [("table", "app_source")]
+    alter(service, "ALTER TABLE app_source MODIFY description VARCHAR(255) NOT NULL")
+    assert failures(service, AppSource) == [("table", "app_source"), ("column", "description")]
     service.close()
 
 
