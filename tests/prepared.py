@@ -118,7 +118,7 @@ def _shape_seen(cursor: pymysql.cursors.Cursor) -> dict[str, str]:
     for name in names:
         if name not in seen:
             cursor.execute(f"SHOW CREATE TABLE `{name}`")
-            seen[name] = str(cursor.fetchone()[1])
+            [(_, seen[name])] = cursor.fetchall()
     cursor.execute("SHOW TRIGGERS")
     seen |= {f"trigger {row[0]}": "" for row in cursor.fetchall()}
     cursor.execute("SELECT @@character_set_database, @@collation_database")
@@ -144,7 +144,8 @@ def _in_use(cursor: pymysql.cursors.Cursor, name: str) -> bool:
             "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = %s AND ID <> CONNECTION_ID()",
             (name,),
         )
-        if not cursor.fetchone()[0]:
+        [(others,)] = cursor.fetchall()
+        if not others:
             return False
         if time.monotonic() > end:
             return True
