@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy.engine import make_url
 
 from chalicelib.core import cache_log
 from chalicelib.core.database import DatabaseService
 from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
 from chalicelib.plugins.models import PluginGraph
-from tests import databases
+from tests import databases, prepared
 from tests.internet import Authority, Internet
 
 # Neither an example nor making one is timed: on a busy machine both take long, and a fresh clone has no character
@@ -27,15 +28,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    prepared.end()
     if not hasattr(config, "workerinput"):
         databases.end_run()
 
 
 @pytest.fixture
-def mysql_url() -> Iterator[str]:
-    """The URL of an empty database of its own on the real server."""
+def with_schema() -> None:
+    """Asks for a database that has its tables already. Whoever uses it calls `create_schema` all the same, which then
+    only adds the rows."""
+
+
+@pytest.fixture
+def mysql_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database of its own on the real server: empty, unless the test or a fixture of it uses
+    `with_schema`."""
+    asked = "with_schema" in request.fixturenames
     try:
-        with databases.new_database() as url:
+        with prepared.prepared_database() if asked else databases.new_database() as url:
             yield url
     except databases.NoServer as error:
         pytest.fail(str(error), pytrace=False)
@@ -55,7 +65,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[DatabaseService]:
+def database(database_url: str, with_schema: None) -> Iterator[DatabaseService]:
     """A service on a fresh schema: the tables of every model, and the seeded cache versions."""
     service = create_schema(database_url)
     yield service
@@ -80,7 +90,11 @@ def create_schema(url: str) -> DatabaseService:
     """Create the tables of every model, the cache versions and the row that is the graph's lock, as
     `migrate` does; tests/integration/test_migrations.py proves that the migrations lead to the same."""
     service = DatabaseService(url)
-    service.create_db_and_tables(list(MODELS))
+    path = make_url(url).database if service.is_sqlite else None
+    if path and not Path(path).exists():
+        prepared.copy_template(Path(path))
+    elif not prepared.is_prepared(url):
+        service.create_db_and_tables(list(MODELS))
     with service.session_getter() as session:
         cache_log.seed(session)
         session.add(PluginGraph(id=PLUGIN_GRAPH_ROW))

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Dialect, Index, Inspector, Table, UniqueConstraint, create_engine, inspect, text
+from sqlalchemy import (
+    Dialect,
+    Index,
+    Inspector,
+    String,
+    Table,
+    UniqueConstraint,
+    create_engine,
+    inspect,
+    text,
+)
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
@@ -182,11 +192,21 @@ def table_of(model: type[Base]) -> Table:
 
 
 def _collation_agrees(inspector: Inspector, name: str) -> bool:
-    if not isinstance(inspector.dialect, MySQLDialect):
-        return True
     # Identifiers compare byte for byte: under another collation 'A' would be 'a' and a unique key refuse it.
+    return not isinstance(inspector.dialect, MySQLDialect) or _collation(inspector, name) == COLLATION
+
+
+def _collation(inspector: Inspector, name: str) -> str | None:
     options: dict[str, Any] = dict(inspector.get_table_options(name))
-    return any(key.endswith("_collate") and str(value).lower() == COLLATION for key, value in options.items())
+    return next((str(value).lower() for key, value in options.items() if key.endswith("_collate")), None)
+
+
+def column_collation(inspector: Inspector, table: str, kind: Any) -> str | None:
+    """Return the collation of a column that was found in a table; None for one that has none, as a number. MariaDB
+    does not tell of one that is the table's, MySQL does."""
+    if not isinstance(inspector.dialect, MySQLDialect) or not isinstance(kind, String):
+        return None
+    return str(kind.collation).lower() if kind.collation else _collation(inspector, table)
 
 
 def _columns(inspector: Inspector, table: Table) -> list[Result]:
@@ -199,7 +219,9 @@ def _columns(inspector: Inspector, table: Table) -> list[Result]:
             seen is not None
             and type_name(seen["type"], dialect) == type_name(column.type, dialect)
             and bool(seen["nullable"]) == bool(column.nullable)
-            and _collates(seen["type"], column.type.dialect_impl(dialect))
+            and _collates(
+                column_collation(inspector, table.name, seen["type"]), column.type.dialect_impl(dialect)
+            )
         )
         results.append(Result(column.name, "column", agrees))
     for name, extra in found.items():
@@ -208,10 +230,8 @@ def _columns(inspector: Inspector, table: Table) -> list[Result]:
     return results
 
 
-def _collates(seen: Any, wanted: Any) -> bool:
-    """False for a column whose collation is not the model's; a server tells only of one that is not its table's."""
-    found, expected = getattr(seen, "collation", None), getattr(wanted, "collation", None)
-    return found is None or str(found).lower() == str(expected or COLLATION).lower()
+def _collates(found: str | None, wanted: Any) -> bool:
+    return found is None or found == str(getattr(wanted, "collation", None) or COLLATION).lower()
 
 
 def type_name(kind: Any, dialect: Dialect) -> str:

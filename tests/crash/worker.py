@@ -1,15 +1,10 @@
-"""Run one scenario in a process of its own, writing down every step and every side effect; die at the given one.
-
-`python -m tests.crash.worker SCENARIO DATABASE_URL BUCKET STATE_JSON RECORD KILL_AT`: KILL_AT counts steps from 0,
--1 runs to the end. A line of RECORD is `step operation.name`, `s3 Operation key` or `sql commit`.
-"""
+"""Run one scenario in a process of its own, writing down every step and every side effect; die at the given one."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +17,14 @@ from tests.crash.scenarios import SCENARIOS, services
 CHANGES = ("PutObject", "CopyObject", "DeleteObject", "DeleteObjects", "CreateMultipartUpload", "SendMessage")
 
 
-def main(arguments: list[str]) -> int:
-    name, database_url, bucket, state, record, kill_at = arguments
+def main(name: str, database_url: str, bucket: str, state: str, record: str, kill_at: int) -> None:
+    """Run it; `kill_at` counts steps from 0, -1 runs to the end. A line of the file `record` is `step operation.name`,
+    `s3 Operation key` or `sql commit`."""
     with Path(record).open("a", buffering=1) as lines:
-        return work(name, database_url, bucket, json.loads(state), lines, int(kill_at))
+        work(name, database_url, bucket, json.loads(state), lines, kill_at)
 
 
-def work(name: str, database_url: str, bucket: str, state: dict[str, Any], lines: Any, left: int) -> int:
+def work(name: str, database_url: str, bucket: str, state: dict[str, Any], lines: Any, left: int) -> None:
     """Run a scenario; `left` steps from now the process dies."""
 
     def on_step(operation: str, step: str) -> None:
@@ -43,7 +39,6 @@ def work(name: str, database_url: str, bucket: str, state: dict[str, Any], lines
     event.listen(world.database.engine, "commit", lambda connection: watch_commit(connection, lines))
     steps.observe(on_step)
     SCENARIOS[name].run(world, state)
-    return 0
 
 
 def watch_storage(storage: Any, lines: Any) -> None:
@@ -62,7 +57,3 @@ def watch_commit(connection: Any, lines: Any) -> None:
     """Write down each COMMIT of a unit of work; an AUTOCOMMIT read commits nothing."""
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         lines.write("sql commit\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -26,7 +26,7 @@ from tests.wire import WireProxy
 
 
 @pytest.fixture
-def talks(database_url: str, tmp_path: Path) -> Iterator[Talks]:
+def talks(database_url: str, tmp_path: Path, with_schema: None) -> Iterator[Talks]:
     with talking(database_url, tmp_path) as running:
         yield running
 

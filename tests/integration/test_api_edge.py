@@ -17,7 +17,7 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def deployment(database_url: str) -> Iterator[Deployment]:
+def deployment(database_url: str, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url) as made:
         yield made
 

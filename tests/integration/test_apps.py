@@ -28,7 +28,7 @@ APPS = "/api/v1/apps"
 
 
 @pytest.fixture
-def deployment(database_url: str, tmp_path: Path) -> Iterator[Deployment]:
+def deployment(database_url: str, tmp_path: Path, with_schema: None) -> Iterator[Deployment]:
     key_file = tmp_path / "master.key"
     key_file.write_bytes(os.urandom(32))
     with deployed(database_url, HOTPLUG_KEY_FILE=str(key_file)) as made:

@@ -493,7 +493,7 @@ def test_a_snapshot_restores_values_but_neither_deleted_configs_nor_removes_new_
 
 
 @pytest.fixture
-def deployment(database_url: str, key_file: str) -> Iterator[Deployment]:
+def deployment(database_url: str, key_file: str, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url, HOTPLUG_KEY_FILE=key_file) as made:
         yield made
 
@@ -569,6 +569,7 @@ def test_one_idempotency_key_makes_one_config(deployment: Deployment, path: str)
     assert len(rows(process.database(), PluginConfig)) == 1
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_without_a_master_key_secrets_are_refused_and_other_values_taken(database_url: str) -> None:
     with deployed(database_url, HOTPLUG_KEY_FILE="") as made:
         path = configs_path(made)

@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -38,11 +36,12 @@ from chalicelib.plugins.models import (
 from chalicelib.plugins.services import Services
 from tests import databases
 from tests.conftest import create_schema
+from tests.crash import worker
 from tests.crash.scenarios import CALLER, SCENARIOS, Scenario, seed_app, services, sweep
 from tests.ministack import Ministack, running_ministack
+from tests.processes import Child
 from tests.wire import WireProxy
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKER_S = 90
 # Later than every lease, grace and expiry.
 MUCH_LATER = timedelta(days=1)
@@ -76,17 +75,10 @@ class World:
         self.warm = HotCache(self.services.database)
         self.seen_before = self._seen(self.warm)
 
-    def run(self, kill_at: int = -1, database_url: str | None = None) -> subprocess.Popen[bytes]:
-        arguments = [
-            self.name, database_url or self.database_url, self.bucket, json.dumps(self.state),
-            str(self.record), str(kill_at),
-        ]  # fmt: skip
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.crash.worker", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONDEVMODE": "0"},
-            stderr=subprocess.PIPE,
-        )
+    def run(self, kill_at: int = -1, database_url: str | None = None) -> Child:
+        url = database_url or self.database_url
+        arguments = (self.name, url, self.bucket, json.dumps(self.state), str(self.record), kill_at)
+        return Child(worker.main, arguments, self.record.with_name("errors"))
 
     def lines(self) -> list[str]:
         return self.record.read_text().splitlines()
@@ -158,16 +150,10 @@ class World:
         self.services.database.close()
 
 
-def ended(process: subprocess.Popen[bytes]) -> int:
-    _, stderr = process.communicate(timeout=WORKER_S)
-    assert process.returncode in (0, -signal.SIGKILL), stderr.decode()
-    return process.returncode
-
-
 def undisturbed(scenario: str, database_url: str, ministack: Ministack, folder: Path) -> list[str]:
     world = World(scenario, database_url, ministack, folder)
     try:
-        assert ended(world.run()) == 0
+        assert world.run().wait(WORKER_S) == 0
         world.check()
         return world.lines()
     finally:
@@ -200,6 +186,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_side_effect_is_a_step(
     scenario: str, database_url: str, ministack: Ministack, tmp_path: Path
@@ -211,6 +198,7 @@ def test_every_side_effect_is_a_step(
             assert before.startswith("step "), f"{line} has no step of its own:\n" + "\n".join(lines)
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.slow
 @pytest.mark.parametrize(("server", "scenario", "point"), POINTS)
 def test_a_kill_at_any_step_leaves_complete_or_absent(
@@ -223,12 +211,13 @@ def test_a_kill_at_any_step_leaves_complete_or_absent(
 ) -> None:
     world = World(scenario, request.getfixturevalue(f"{server}_url"), ministack, tmp_path)
     try:
-        assert ended(world.run(point)) == -signal.SIGKILL
+        assert world.run(point).wait(WORKER_S) == -signal.SIGKILL
         world.check()
     finally:
         world.close()
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.slow
 @pytest.mark.parametrize("arrives", [True, False], ids=["commit-arrives", "commit-lost"])
 @pytest.mark.parametrize(
@@ -254,13 +243,12 @@ def test_a_kill_inside_the_commit_leaves_complete_or_absent(
                     return False
                 killed = True
                 process.kill()
-                process.wait()
                 return not arrives
 
             wire.cut = cut
             process = world.run(database_url=wire.url)
             began.set()
-            assert ended(process) == -signal.SIGKILL
+            assert process.wait(WORKER_S) == -signal.SIGKILL
         world.check()
     finally:
         world.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +34,9 @@ from chalicelib.events.migration import MODELS
 from chalicelib.plugins.models import Plugin, PluginGraph, PluginHistory
 from tests import databases
 from tests.conftest import create_schema
+from tests.processes import PROCESSES
 from tests.wire import WireProxy
 
-PROCESSES = multiprocessing.get_context("spawn")
 WRITERS, WRITES = 8, 100
 
 
@@ -50,7 +49,7 @@ def graph(database: DatabaseService) -> DatabaseService:
 
 
 @pytest.fixture
-def wire(mysql_url: str) -> Iterator[WireProxy]:
+def wire(mysql_url: str, with_schema: None) -> Iterator[WireProxy]:
     create_schema(mysql_url).close()
     with WireProxy(mysql_url) as proxy:
         yield proxy
@@ -465,6 +464,7 @@ def test_an_extra_column_is_found_where_it_would_refuse_our_rows(graph: Database
         assert failures(graph, AppSource) == [("column", "needed")]
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.parametrize(
     ("model", "statement", "column"),
     [
@@ -501,13 +501,29 @@ def test_a_changed_column_is_found_on_sqlite(sqlite_url: str) -> None:
     service.close()
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_another_collation_fails_the_table(mysql_url: str) -> None:
     service = create_schema(mysql_url)
     alter(service, "ALTER TABLE app_source CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
-    assert failures(service, AppSource) == [("table", "app_source")]
+    assert failures(service, AppSource) == [
+        ("table", "app_source"),
+        ("column", "source_id"),
+        ("column", "description"),
+    ]
     service.close()
 
 
+@pytest.mark.usefixtures("with_schema")
+def test_another_collation_for_columns_to_come_fails_the_table_alone(mysql_url: str) -> None:
+    service = create_schema(mysql_url)
+    alter(service, "ALTER TABLE app_source DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+    assert failures(service, AppSource) == [("table", "app_source")]
+    alter(service, "ALTER TABLE app_source MODIFY description VARCHAR(255) NOT NULL")
+    assert failures(service, AppSource) == [("table", "app_source"), ("column", "description")]
+    service.close()
+
+
+@pytest.mark.usefixtures("with_schema")
 def test_a_missing_foreign_key_is_found(mysql_url: str) -> None:
     service = create_schema(mysql_url)
     alter(service, "ALTER TABLE app_credential DROP FOREIGN KEY fk_app_credential_app_id")

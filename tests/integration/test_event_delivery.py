@@ -47,7 +47,7 @@ def ministack() -> Iterator[Ministack]:
 
 
 @pytest.fixture
-def world(database_url: str, ministack: Ministack) -> Iterator[World]:
+def world(database_url: str, ministack: Ministack, with_schema: None) -> Iterator[World]:
     with opened_world(database_url, ministack) as opened:
         yield opened
 

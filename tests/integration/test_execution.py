@@ -332,7 +332,7 @@ def test_concurrent_runs_lose_no_count(database: DatabaseService) -> None:
 
 
 @pytest.fixture
-def deployment(database_url: str) -> Iterator[Deployment]:
+def deployment(database_url: str, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url) as made:
         yield made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -22,9 +21,9 @@ from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.hotcache import Dependency, HotCache
 from tests.conftest import create_schema
+from tests.processes import PROCESSES
 from tests.wire import WireProxy
 
-PROCESSES = multiprocessing.get_context("spawn")
 WRITERS, READERS, KEYS, WRITES = 2, 3, 4, 40
 
 
@@ -50,7 +49,7 @@ def rename(database: DatabaseService, number: int, name: str) -> None:
 
 
 @pytest.fixture
-def wire(mysql_url: str) -> Iterator[WireProxy]:
+def wire(mysql_url: str, with_schema: None) -> Iterator[WireProxy]:
     """A line to a database with one app, on which each command is counted."""
     service = create_schema(mysql_url)
     rename(service, 1, "one")
@@ -273,12 +272,14 @@ def histories(url: str, *, bumping: bool) -> tuple[int, int]:
     return sum(requests for requests, _ in answers), sum(stale for _, stale in answers)
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_no_process_serves_what_was_replaced_before_it_was_asked(database_url: str) -> None:
     requests, stale = histories(database_url, bumping=True)
     assert requests >= 50 * READERS
     assert stale == 0
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_the_same_histories_without_a_bump_are_found_stale(database_url: str) -> None:
     _, stale = histories(database_url, bumping=False)
     assert stale > 0

@@ -28,7 +28,7 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def deployment(database_url: str) -> Iterator[Deployment]:
+def deployment(database_url: str, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url) as made:
         yield made
 
@@ -135,7 +135,7 @@ class Probe:
 
 
 @pytest.fixture
-def probe(database_url: str) -> Iterator[tuple[Probe, Client]]:
+def probe(database_url: str, with_schema: None) -> Iterator[tuple[Probe, Client]]:
     """A probe and a client of an application that has that endpoint alone."""
     made, blueprint, known = Probe(), Blueprint("tests.probe"), len(ENDPOINTS)
 
@@ -294,7 +294,7 @@ def probes() -> int:
 
 
 @pytest.fixture
-def line(mysql_url: str) -> Iterator[tuple[WireProxy, Client]]:
+def line(mysql_url: str, with_schema: None) -> Iterator[tuple[WireProxy, Client]]:
     """A deployment whose line to the database can be cut."""
     with (
         WireProxy(mysql_url) as wire,

@@ -73,7 +73,7 @@ def bucket() -> Iterator[MemoryStorage]:
 
 
 @pytest.fixture
-def deployment(database_url: str, bucket: MemoryStorage) -> Iterator[Deployment]:
+def deployment(database_url: str, bucket: MemoryStorage, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url, HOTPLUG_INSTALL_QUEUE_URL="", HOTPLUG_ORPHAN_AGE="0") as made:
         yield made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Line
 from pathlib import Path
@@ -27,8 +26,8 @@ from migrations import generate
 from tests import databases
 from tests.agent_tables import NOTES, SHARED_NAMES, World, newest_model, owned, shared_tables
 from tests.conftest import create_schema
+from tests.processes import PROCESSES
 
-PROCESSES = multiprocessing.get_context("spawn")
 HEAD = str(ScriptDirectory.from_config(alembic_config()).get_current_head())
 
 

@@ -176,6 +176,7 @@ def test_what_is_needed_is_not_taken_away(here: World, taking: str) -> None:
     assert here.everything() == before
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.parametrize("taking", TAKING)
 def test_with_cascade_whatever_needs_it_is_disabled_before_it(database_url: str, taking: str) -> None:
     with world(database_url) as here:
@@ -435,6 +436,7 @@ def test_enabling_and_taking_away_what_is_needed_do_not_pass_each_other(
         assert states == ({"lib-one": 1, "needy": 1} if first == "enable" else {"lib-one": 0, "needy": 0})
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_an_update_waits_for_whoever_changes_the_graph(mysql_url: str) -> None:
     """A dependent is enabled meanwhile: the update, which its range does not admit, must see it."""
     with world(mysql_url) as here:

@@ -48,6 +48,7 @@ def here(sqlite_url: str) -> Iterator[World]:
 # -- a package in the request ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_another_warm_function_sees_an_install_and_an_update(database_url: str) -> None:
     with world(database_url) as here:
         plugin_id = here.installed()
@@ -205,6 +206,7 @@ def test_there_is_no_market(here: World) -> None:
 # -- a package that is uploaded ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_an_upload_is_declared_then_sent_then_registered(database_url: str) -> None:
     content = package()
     with world(database_url) as here:
@@ -734,6 +736,7 @@ def test_an_app_that_is_disabled_while_its_plugin_is_registered_gets_none(here: 
     assert not [key for key in here.objects() if "2.0.0" in key]
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_an_app_is_not_deleted_under_an_install(database_url: str) -> None:
     """Two writers: one has looked at what the app owns and deletes it, the other opens an install for it."""
     with world(database_url) as here:
@@ -771,6 +774,7 @@ def test_an_app_is_not_deleted_under_an_install(database_url: str) -> None:
         assert here.rows(PluginInstall) == []
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_an_app_waits_for_the_unit_that_adds_to_it(mysql_url: str) -> None:
     """The other order: the registering unit holds the app, and its deletion finds what was registered."""
     with world(mysql_url) as here:

@@ -44,6 +44,7 @@ def versions(here: World, *numbers: str, enabled: bool = False, **members: Any) 
 # -- the whole life, as another warm function sees it -------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_every_change_is_seen_by_another_warm_function(database_url: str) -> None:
     with world(database_url) as here:
         plugin_id, path = here.installed(), ""
@@ -574,6 +575,7 @@ def test_a_list_is_what_was_asked_for(
     assert [one["name"] for one in found.json["items"]] == names
 
 
+@pytest.mark.usefixtures("with_schema")
 @pytest.mark.parametrize(
     "query", ["q=a_x", "q=100%25", "q=a%5Cb", "q=GAMMA&pluginType=test", "updatedSince=2020-01-01T00:00:00Z"]
 )

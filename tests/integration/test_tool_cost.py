@@ -76,6 +76,7 @@ def large(url: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("with_schema")
 def test_no_process_parses_a_second_time(database_url: str, tmp_path: Path) -> None:
     with world(database_url, tmp_path, PET) as made, ExitStack() as processes:
         # YAML: what is stored is JSON, so no process ever needs the reader of YAML again.
@@ -142,7 +143,7 @@ class Counted:
 
 
 @pytest.fixture
-def counted(mysql_url: str, tmp_path: Path) -> Iterator[Counted]:
+def counted(mysql_url: str, tmp_path: Path, with_schema: None) -> Iterator[Counted]:
     with ExitStack() as stack:
         wire = stack.enter_context(WireProxy(mysql_url))
         found: list[Counted] = []

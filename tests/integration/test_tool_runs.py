@@ -20,7 +20,7 @@ Serve = Callable[..., World]
 
 
 @pytest.fixture
-def serve(database_url: str, tmp_path: Path) -> Iterator[Serve]:
+def serve(database_url: str, tmp_path: Path, with_schema: None) -> Iterator[Serve]:
     """Return what starts a world whose server gives these answers, the last one for ever."""
     with ExitStack() as worlds:
         yield lambda *answers: worlds.enter_context(world(database_url, tmp_path, *(answers or (PET,))))

@@ -15,7 +15,7 @@ TOOLS = "/api/v1/tools"
 
 
 @pytest.fixture
-def deployment(database_url: str) -> Iterator[Deployment]:
+def deployment(database_url: str, with_schema: None) -> Iterator[Deployment]:
     with deployed(database_url) as found:
         yield found
 

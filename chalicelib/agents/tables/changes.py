@@ -22,6 +22,7 @@ from chalicelib.core.table_check import (
     COLLATION,
     IndexShape,
     check_table,
+    column_collation,
     create_table,
     found_indexes,
     table_of,
@@ -163,7 +164,7 @@ def _why_column(inspector: Inspector, table: Table, name: str) -> str:
         )
     if wanted is None:
         return "must be given a value, and the model does not know it"
-    collation = getattr(seen["type"], "collation", None)
+    collation = column_collation(inspector, table.name, seen["type"])
     return (
         f"is {_spelled(inspector.dialect, seen['type'], seen['nullable'])}"
         f"{f' collate {collation}' if collation not in (None, COLLATION) else ''}, "

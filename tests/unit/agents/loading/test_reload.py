@@ -23,6 +23,19 @@ def silent() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+MOST_GROWN = 50_000
+
+
+def _grown_by_fifty(folders: AgentFolders) -> int:
+    """Return how many bytes more there are after as many reloads."""
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    for _ in range(50):
+        folders.reload("qa")
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - held
+
+
 def test_fifty_reloads_keep_the_classes_and_the_memory(
     folders: AgentFolders, sqlite_url: str, silent: None
 ) -> None:
@@ -38,19 +51,17 @@ def test_fifty_reloads_keep_the_classes_and_the_memory(
     tracemalloc.start()
     try:
         folders.reload("qa")
-        gc.collect()
-        held = tracemalloc.get_traced_memory()[0]
-
         # WHEN it is reloaded fifty times
-        for _ in range(50):
-            folders.reload("qa")
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - held
+        grown = [_grown_by_fifty(folders)]
+        while grown[-1] >= MOST_GROWN and len(grown) < 3:
+            # Whatever else this process does, as filling a cache, is counted too, once; what a reload leaves is left
+            # each time.
+            grown.append(_grown_by_fifty(folders))
     finally:
         tracemalloc.stop()
 
     # THEN nothing is left of the fifty, each of which weighs two kilobytes and more
-    assert grown < 50_000
+    assert min(grown) < MOST_GROWN
     last = registry.get("qa")
     assert last is not None and last.agent is not None and last.agent is not first.agent
     instances = [one for one in gc.get_objects() if type(one) is type(first.agent)]
