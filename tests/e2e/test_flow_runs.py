@@ -169,7 +169,7 @@ def ended(api: Api, run_id: str, seconds: float = 60) -> dict[str, Any]:
 
 def runner_pid(stack: LocalStack) -> int:
     """The process of the function `run`, of which there is one that works."""
-    (busy,) = [one for one in stack.environments("run") if one.state.name == "BUSY"]
+    (busy,) = [one for one in stack.environments("run") if one.state == "busy"]
     return busy.pid
 
 
