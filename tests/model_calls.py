@@ -93,7 +93,7 @@ class World:
         self.used.append(("at", app_id, url, model, key()))
         return self.llm
 
-    def _secret(self, app_id: int, name: str) -> str:
+    def _secret(self, app_id: int, name: str, url: str) -> str:
         self.used.append(("secret", app_id, name))
         if app_id != AUTHOR or name not in self.secrets:
             raise NotFound(f"The app has no secret named {name}.", code="secret.not_found")

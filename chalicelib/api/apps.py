@@ -115,7 +115,11 @@ NEW_CREDENTIAL: dict[str, Any] = {
 
 SECRET = resource(
     "Secret",
-    {"name": {"type": "string", "pattern": SECRET_NAME_PATTERN}, "updatedAt": TIME},
+    {
+        "name": {"type": "string", "pattern": SECRET_NAME_PATTERN},
+        "hosts": {"type": "array", "items": {"type": "string"}},
+        "updatedAt": TIME,
+    },
 )
 
 SECRET_VALUE: dict[str, Any] = {
@@ -123,7 +127,16 @@ SECRET_VALUE: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["value"],
-    "properties": {"value": {"type": "string", "minLength": 1, "maxLength": SECRET_LIMIT}},
+    "properties": {
+        "value": {"type": "string", "minLength": 1, "maxLength": SECRET_LIMIT},
+        "hosts": {
+            "type": "array",
+            "maxItems": 16,
+            "items": {"type": "string", "minLength": 1, "maxLength": 260},
+            "default": [],
+            "description": "Where flows may have it sent: `api.example.com`, or with a port.",
+        },
+    },
 }
 
 WEBHOOK_SECRET = resource(
@@ -344,10 +357,11 @@ def put_secret(request: Request) -> Answer:
     from chalicelib.apps import secrets
 
     alias_id, name = request.path["aliasId"], request.path["name"]
+    hosts = secrets.checked_hosts(request.body.get("hosts", ()))
     box = secrets.app_box(request.database, alias_id)
     return request.write(
         lambda session: secrets.put_secret(
-            session, request.caller, alias_id, name, request.body["value"], box, request.if_match
+            session, request.caller, alias_id, name, request.body["value"], box, request.if_match, hosts
         )
     )
 

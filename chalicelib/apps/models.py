@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from chalicelib.core.database import MYSQL_TABLE, Base, UtcDateTime
+from chalicelib.core.database import MYSQL_TABLE, Base, JsonDocument, UtcDateTime
 from chalicelib.core.ids import new_id
 
 # The only form of a tenant's name in the API, in storage keys and in logs.
@@ -106,7 +106,14 @@ class AppCredential(Base):
 
 
 class AppSecret(Base):
-    """A named secret of an app (an LLM key, a tool token, the webhook secret), encrypted; never returned."""
+    """A named secret of an app (an LLM key, a tool token, the webhook secret), encrypted; never returned.
+
+    Parameters
+    ----------
+    hosts
+        JSON: the hosts that it may be sent to, each with a port where not every port will do. None: to none, since
+        whoever edits a flow must not be able to have it sent to a server of their own.
+    """
 
     __tablename__ = "app_secret"
     __table_args__ = (UniqueConstraint("app_id", "name"), MYSQL_TABLE)
@@ -118,3 +125,4 @@ class AppSecret(Base):
     ciphertext: Mapped[str] = mapped_column(Text)
     updated_by: Mapped[int | None] = mapped_column(BigInteger)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=_now, onupdate=_now)
+    hosts: Mapped[Any] = mapped_column(JsonDocument(), nullable=True)

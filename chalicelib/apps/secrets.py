@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,10 +16,11 @@ from sqlalchemy.orm import Session
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.apps.tenants import find_app, lock_app
 from chalicelib.core import audit
+from chalicelib.core.addresses import parse_endpoint, parse_url
 from chalicelib.core.caller import Caller
 from chalicelib.core.data_keys import open_box
 from chalicelib.core.database import DatabaseService, Unit
-from chalicelib.core.errors import Conflict, NotFound, PreconditionFailed
+from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Violation
 from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.core.secret_box import SecretBox
 
@@ -28,8 +30,8 @@ WEBHOOK_SECRET_BYTES = 32
 
 
 def describe(row: AppSecret) -> dict[str, Any]:
-    """Return the resource of a secret: its name and when it was written, nothing of its value."""
-    return {"name": row.name, "updatedAt": timestamp(row.updated_at)}
+    """Return the resource of a secret: its name, where it may go and when it was written, nothing of its value."""
+    return {"name": row.name, "hosts": row.hosts or [], "updatedAt": timestamp(row.updated_at)}
 
 
 def app_box(database: DatabaseService, alias_id: str) -> tuple[int, SecretBox]:
@@ -54,11 +56,14 @@ def put_secret(
     value: str,
     box: tuple[int, SecretBox],
     if_match: str | None = None,
+    hosts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Store a secret under a name, replacing what was there.
 
     Parameters
     ----------
+    hosts
+        From `checked_hosts`: where it may be sent.
     box
         From `app_box`, opened before this unit.
 
@@ -83,10 +88,9 @@ def put_secret(
         count = session.scalar(select(func.count()).where(AppSecret.app_id == app_id))
         if count is not None and count >= MOST_SECRETS:
             raise Conflict(f"An app has at most {MOST_SECRETS} secrets.", code="secret.too_many")
-        row = AppSecret(app_id=app_id, name=name, ciphertext=ciphertext, updated_by=caller.credential_id)
+        row = AppSecret(app_id=app_id, name=name)
         session.add(row)
-    else:
-        row.ciphertext, row.updated_by = ciphertext, caller.credential_id
+    row.ciphertext, row.updated_by, row.hosts = ciphertext, caller.credential_id, list(hosts) or None
     session.flush()
     after = describe(row)
     audit.record(session, caller, "secret.put", "secret", f"{alias_id}/{name}", before=before, after=after)
@@ -147,6 +151,55 @@ def reveal(database: DatabaseService, app_id: int, name: str) -> str:
     if ciphertext is None:
         raise NotFound(f"The app has no secret named {name}.", code="secret.not_found")
     return open_box(database, app_id).decrypt(ciphertext, _place(name))
+
+
+def reveal_for(database: DatabaseService, app_id: int, name: str, url: str) -> str:
+    """Return a secret's value to be sent to a URL that somebody else than an admin may have chosen. Not inside a unit.
+
+    Raises
+    ------
+    errors.NotFound, errors.Unavailable
+        As `reveal`.
+    errors.Invalid
+        `http.invalid_url`
+    errors.Forbidden
+        `secret.other_host`: an admin has not named that host.
+    """
+    target = parse_url(url)
+    with database.reads() as session:
+        row = session.execute(
+            select(AppSecret.hosts).where(AppSecret.app_id == app_id, AppSecret.name == name)
+        ).one_or_none()
+    allowed = [parse_endpoint(one) for one in (row.hosts or ())] if row is not None else []
+    if row is not None and not any(
+        one.host == target.host and one.port in (None, target.port) for one in allowed
+    ):
+        raise Forbidden(
+            f"The secret {name} may not be sent to that host; an admin names the hosts of a secret.",
+            code="secret.other_host",
+        )
+    return reveal(database, app_id, name)
+
+
+def checked_hosts(hosts: Sequence[str]) -> list[str]:
+    """Return hosts in one spelling.
+
+    Raises
+    ------
+    errors.Invalid
+        `secret.host` with every one that is none.
+    """
+    found, wrong = [], []
+    for place, text in enumerate(hosts):
+        try:
+            endpoint = parse_endpoint(text)
+        except ValueError as error:
+            wrong.append(Violation(f"/hosts/{place}", "secret.host", str(error)))
+            continue
+        found.append(endpoint.host if endpoint.port is None else f"{endpoint.host}:{endpoint.port}")
+    if wrong:
+        raise Invalid("Not all of these are hosts.", code="secret.host", errors=wrong)
+    return sorted(set(found))
 
 
 def _lock_secret(session: Unit, app_id: int, name: str) -> AppSecret | None:

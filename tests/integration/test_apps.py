@@ -312,13 +312,20 @@ def test_an_app_has_a_bounded_number_of_credentials(database: DatabaseService) -
 def test_a_secret_is_stored_encrypted_and_never_returned(client: Client) -> None:
     client.post(APPS, {"aliasId": "acme", "name": "Acme"})
     stored = client.put(f"{APPS}/acme/secrets/llm-key", {"value": "sk-very-secret"})
-    assert (stored.status, set(stored.json)) == (200, {"name", "updatedAt"})
+    assert (stored.status, set(stored.json)) == (200, {"name", "hosts", "updatedAt"})
     assert client.get(f"{APPS}/acme/secrets").json == {"items": [stored.json], "nextCursor": None}
     row = rows(AppSecret)[0]
     assert "very-secret" not in str(vars(row))
     assert secrets.reveal(process.database(), row.app_id, "llm-key") == "sk-very-secret"
 
-    client.put(f"{APPS}/acme/secrets/llm-key", {"value": "rotated"})
+    wrong = client.put(
+        f"{APPS}/acme/secrets/llm-key", {"value": "x", "hosts": ["a.example", "b c", "d:99999"]}
+    )
+    assert [one["pointer"] for one in wrong.json["errors"]] == ["/hosts/1", "/hosts/2"]
+    client.put(
+        f"{APPS}/acme/secrets/llm-key", {"value": "rotated", "hosts": ["API.example", "b.example:8443"]}
+    )
+    assert client.get(f"{APPS}/acme/secrets").json["items"][0]["hosts"] == ["api.example", "b.example:8443"]
     assert secrets.reveal(process.database(), row.app_id, "llm-key") == "rotated"
     assert client.delete(f"{APPS}/acme/secrets/llm-key").status == 204
     assert client.delete(f"{APPS}/acme/secrets/llm-key").json["code"] == "secret.not_found"

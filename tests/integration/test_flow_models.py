@@ -59,7 +59,7 @@ class World:
         self.server = server
         self._http = HttpOut(private_endpoints=[server.endpoint], sleep=lambda _: None)
         self._breaker = Breaker(MemoryCircuits(), "me", policy)
-        services = ModelServices(lambda _: NoLlm(), self._at, lambda app_id, name: KEY)
+        services = ModelServices(lambda _: NoLlm(), self._at, lambda app_id, name, url: KEY)
         self._nodes = model_nodes(services)
 
     def _at(self, app_id: int, url: str, model: str | None, key: Key) -> Llm:
@@ -351,8 +351,15 @@ def test_a_key_is_the_secret_of_the_flows_author(
         work(call)
     assert (caught.value.code, caught.value.is_transient, server.asked) == (LLM_FAILED, False, [])
     assert "llm-key" in caught.value.message
-    # AND with it, that key is sent, and told to nobody
-    deployment.client.put("/api/v1/apps/author/secrets/llm-key", {"value": KEY})
+    # AND one that may be sent nowhere, or elsewhere, is not sent here: whoever edits flows gets no secret out of them
+    for elsewhere in ([], ["api.example.com"], ["127.0.0.1:1"]):
+        put = deployment.client.put("/api/v1/apps/author/secrets/llm-key", {"value": KEY, "hosts": elsewhere})
+        assert (put.status, put.json["hosts"]) == (200, elsewhere)
+        with pytest.raises(NodeError, match=r"secret\.other_host") as refused:
+            work(call)
+        assert (refused.value.is_transient, server.asked) == (False, [])
+    # AND where an admin has named the host, that key is sent, and told to nobody
+    deployment.client.put("/api/v1/apps/author/secrets/llm-key", {"value": KEY, "hosts": [server.endpoint]})
     assert work(call).outputs["output"] == "fine"
     assert server.asked[0].header("Authorization") == f"Bearer {KEY}"
     logged = capsys.readouterr().out

@@ -111,11 +111,11 @@ def _model(services: ModelServices, call: Call) -> Llm:
         return llm
     if not model:
         raise _wrong("nodeParam.url needs nodeParam.model: the endpoint's name of a model.")
-    key = _key(services, call)
+    key = _key(services, call, url)
     return services.llm_at(app_id, url, model, lambda: key)
 
 
-def _key(services: ModelServices, call: Call) -> str | None:
+def _key(services: ModelServices, call: Call, url: str) -> str | None:
     name = call.node.params.get("credential")
     if not name:
         return None
@@ -123,7 +123,7 @@ def _key(services: ModelServices, call: Call) -> str | None:
         if name == WEBHOOK_SECRET_NAME:
             # It signs what the service sends; nobody who edits flows may have it sent anywhere.
             raise NotFound
-        return services.secret(call.scope.author.app_id, name)
+        return services.secret(call.scope.author.app_id, name, url)
     except NotFound as error:
         message = f"nodeParam.credential: the flow's app has no secret named {name}."
         raise _wrong(message) from error

@@ -29,7 +29,8 @@ class ModelServices:
         Returns the model at an endpoint: the id of the app that uses it, URL, model, what returns the key. It
         raises `errors.Invalid` for a URL that is none.
     secret
-        Returns the value of an app's secret: the app's id, the secret's name. It raises `errors.NotFound`.
+        Returns the value of an app's secret: the app's id, the secret's name, the URL that it will be sent to. It
+        raises `errors.NotFound`, and `errors.Forbidden` where it may not be sent there.
     history
         Returns what was said before in this node's conversation, oldest first, each user's message followed by the
         assistant's. Its second argument is the node's `maxTokens`, or `asking.TOKEN_LIMIT` where it states none;
@@ -38,7 +39,7 @@ class ModelServices:
 
     llm: Callable[[int], Llm]
     llm_at: Callable[[int, str, str | None, Key], Llm]
-    secret: Callable[[int, str], str]
+    secret: Callable[[int, str, str], str]
     history: Callable[[Call, int], Sequence[ChatMessage]] = no_history
 
 
@@ -50,7 +51,7 @@ def model_services(history: Callable[[Call, int], Sequence[ChatMessage]] = no_hi
     return ModelServices(
         process.llm,
         process.llm_at,
-        lambda app_id, name: secrets.reveal(process.database(), app_id, name),
+        lambda app_id, name, url: secrets.reveal_for(process.database(), app_id, name, url),
         history,
     )
 
