@@ -60,7 +60,11 @@ def test_an_example_is_run_durable(name: str) -> None:
     example = flow_examples.read(name)
     fakes = Fakes(example)
     outcome, told = flow_runs.durable(
-        example["flow"], example["parameters"], fakes.kinds(), subflows=subflows(example), answers=fakes.answer
+        example["flow"],
+        example["parameters"],
+        fakes.kinds(),
+        subflows=subflows(example),
+        answers=fakes.answer,
     )
     check(example, fakes, outcome, told)
 
