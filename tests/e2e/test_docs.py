@@ -355,6 +355,8 @@ def test_nodes_that_are_shown_stand_in_the_examples() -> None:
         (node,) = [one for one in nodes if one["id"] == node_id]
         assert json.loads(block.text) == node, f"docs/flows.md:{block.line}"
     assert {str(block.node).partition("/")[2].partition("::")[0] for block in shown} == set(PARAMS)
+    there = {path.stem for path in (ROOT / "examples" / "flows").glob("*.json")}
+    assert names("docs/flows.md", "## Examples") == there
 
 
 def test_rules_errors_and_operators_of_flows_are_listed() -> None:
