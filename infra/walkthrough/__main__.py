@@ -1,4 +1,4 @@
-"""The walkthrough: plugins, tools and agents on the local stack, over the public API only.
+"""The walkthrough: plugins, tools, agents and flows on the local stack, over the public API only.
 
 `python -m infra.walkthrough` starts a stack, walks, writes `.local/demo.json` and exits (0 only if every step held);
 with `--serve` it then serves until Ctrl-C.
@@ -76,7 +76,7 @@ Try next:
   curl -s $HOTPLUG_URL/api/v1/plugins -H "Authorization: Bearer $HOTPLUG_CREDENTIAL"
   curl -s $HOTPLUG_URL/openapi.json
   export HELPDESK_URL={outside.helpdesk.url} HANDBOOK_URL={outside.handbook.url} CMDB_URL={outside.cmdb.url}
-docs/getting-started.md goes on from here, docs/tools.md with tools, docs/agents.md with agents.
+docs/getting-started.md goes on from here; docs/tools.md, docs/agents.md and docs/flows.md with tools, agents and flows.
 Ctrl-C stops everything; the state stays in .local/.
 """,
         flush=True,

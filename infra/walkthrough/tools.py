@@ -19,7 +19,7 @@ class ToolSteps:
         self._tenant = tenant
         self._helpdesk = helpdesk
         self._handbook = handbook
-        self._tool_id = ""
+        self.tool_id = ""
 
     def plan(self) -> Plan:
         """From an OpenAPI document to MCP."""
@@ -34,9 +34,9 @@ class ToolSteps:
     def _register(self) -> str:
         body = {"name": "Helpdesk", "openapi": document(self._helpdesk.url)}
         tool = self._tenant.client.call("POST", "/tools", 201, json=body).json()
-        self._tool_id = tool["toolId"]
+        self.tool_id = tool["toolId"]
         operations = [operation["operationId"] for operation in tool["operations"]]
-        return f"{self._tool_id} {tool['version']} with {', '.join(operations)}"
+        return f"{self.tool_id} {tool['version']} with {', '.join(operations)}"
 
     def _run(self, expected: int = 200) -> dict[str, Any]:
         body = {
@@ -45,7 +45,7 @@ class ToolSteps:
             "query": {"status": ["open", "waiting"], "labels": ["vip", "urgent"]},
             "header": {"X-Department": "sales"},
         }
-        path = f"/tools/{self._tool_id}/run"
+        path = f"/tools/{self.tool_id}/run"
         return dict(self._tenant.client.call("POST", path, expected, json=body).json())
 
     def _call(self) -> str:
@@ -53,7 +53,7 @@ class ToolSteps:
         expect(refused["code"] == "tool.credentials_missing", f"answered {refused}")
         credentials = {"deskKey": {"value": DESK_KEY}}
         stored = self._tenant.client.call(
-            "PUT", f"/tools/{self._tool_id}/credentials", 200, json=credentials
+            "PUT", f"/tools/{self.tool_id}/credentials", 200, json=credentials
         ).json()
         expect(DESK_KEY not in str(stored), "the key was shown")
         answer = self._run()
@@ -64,7 +64,7 @@ class ToolSteps:
     def _publish(self) -> str:
         text = document(self._helpdesk.url).replace("x-display: true", "x-display: false")
         body = {"version": "V2.0", "openapi": text}
-        self._tenant.client.call("POST", f"/tools/{self._tool_id}/versions", 201, json=body)
+        self._tenant.client.call("POST", f"/tools/{self.tool_id}/versions", 201, json=body)
         answers = [self._run() for _ in range(PROBES)]
         stale = [
             answer

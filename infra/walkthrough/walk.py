@@ -6,6 +6,7 @@ from pathlib import Path
 
 from infra.local.stack import LocalStack
 from infra.walkthrough.agents import AgentSteps
+from infra.walkthrough.flows import FlowSteps
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.plugins import PluginSteps
 from infra.walkthrough.steps import Plan, Step, walk
@@ -22,11 +23,13 @@ class Walkthrough:
         plugins = PluginSteps(stack, self.tenant, outside.webhook, packages)
         tools = ToolSteps(self.tenant, outside.helpdesk, outside.handbook)
         agents = AgentSteps(self.tenant, outside.cmdb)
+        flows = FlowSteps(self.tenant, tools)
         self.plan: Plan = (
             ("create an app with a publisher's credential", self.tenant.create),
             *plugins.plan(),
             *tools.plan(),
             *agents.plan(),
+            *flows.plan(),
             *plugins.end(),
         )
 

@@ -6,11 +6,13 @@ A fenced block of a document is one of these:
   output must occur in the real output, in that order; `…` stands for anything. Every command must succeed. The
   commands of one document run in one bash, in a folder that looks like a fresh clone.
 - ```` ```json file=plugin/manifest.json ````: a file that the reader saves; it is written before the next command.
+- ```` ```json node=hello/text-joiner::greet ````: a node of an example in examples/flows, and exactly that.
 - ```` ```text ````, ```` ```mermaid ````: shown, not run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import selectors
@@ -29,6 +31,9 @@ import httpx
 import pytest
 
 from chalicelib.core import errors
+from chalicelib.flows.dsl.findings import RULES
+from chalicelib.flows.dsl.params import OPERATORS, PARAMS
+from chalicelib.flows.engine import errors as node_errors
 from examples.broken import BROKEN
 from infra.functions import ROOT
 from infra.local.stack import LocalStack
@@ -36,7 +41,7 @@ from infra.walkthrough.outside import Outside
 from infra.walkthrough.walk import Walkthrough
 
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in (
-    "getting-started", "plugin-authors", "tools", "agents", "api", "operations", "concepts",
+    "getting-started", "plugin-authors", "tools", "agents", "flows", "api", "operations", "concepts",
 )))  # fmt: skip
 SHOWN = frozenset({"text", "mermaid"})
 COMMAND_S = 90
@@ -50,10 +55,11 @@ _FENCE = re.compile(r"^```(?P<info>\S.*)?$")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, what stands beside it, and its text."""
+    """A fenced block: its language, the file or the node that it is, and its text."""
 
     language: str
     file: str | None
+    node: str | None
     line: int
     text: str
 
@@ -77,8 +83,10 @@ def read_blocks(document: str) -> list[Block]:
         if info is None and fence:
             info, began, lines = fence["info"] or "", number, []
         elif info is not None and fence and not fence["info"]:
-            language, _, file = info.partition(" file=")
-            blocks.append(Block(language, file or None, began, "\n".join(lines) + "\n"))
+            language, _, place = info.partition(" ")
+            named = dict([place.split("=", 1)] if place else [])
+            text = "\n".join(lines) + "\n"
+            blocks.append(Block(language, named.get("file"), named.get("node"), began, text))
             info = None
         elif info is not None:
             lines.append(line)
@@ -233,7 +241,8 @@ def check(document: str, command: Command, shell: Shell, hook_port: str) -> None
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_run_written_or_shown(document: str) -> None:
     blocks = read_blocks(document)
-    odd = [block for block in blocks if block.language not in SHOWN | {"console"} and block.file is None]
+    known = SHOWN | {"console"}
+    odd = [one for one in blocks if one.language not in known and one.file is None and one.node is None]
     assert not odd, [f"{document}:{block.line}: {block.language}" for block in odd]
     for block in blocks:
         if block.language == "console":
@@ -303,7 +312,7 @@ def called(command: str) -> tuple[str, str] | None:
 
 
 def test_the_pages_show_every_endpoint() -> None:
-    pages = ("docs/api.md", "docs/tools.md", "docs/agents.md")
+    pages = ("docs/api.md", "docs/tools.md", "docs/agents.md", "docs/flows.md")
     blocks = [block for page in pages for block in read_blocks(page) if block.language == "console"]
     calls = [call for block in blocks for command in read_commands(block) if (call := called(command.text))]
     for row in rows("docs/api.md", "## Every endpoint")[1:]:
@@ -336,6 +345,29 @@ def test_every_rule_of_a_package_is_listed() -> None:
     used |= {rule for broken in BROKEN for rule in broken.rules}
     listed = names("docs/plugin-authors.md", "## Package rules")
     assert used <= listed, f"not listed: {sorted(used - listed)}"
+
+
+def test_nodes_that_are_shown_stand_in_the_examples() -> None:
+    shown = [block for block in read_blocks("docs/flows.md") if block.node is not None]
+    for block in shown:
+        example, _, node_id = str(block.node).partition("/")
+        nodes = json.loads((ROOT / "examples" / "flows" / f"{example}.json").read_text())["flow"]["nodes"]
+        (node,) = [one for one in nodes if one["id"] == node_id]
+        assert json.loads(block.text) == node, f"docs/flows.md:{block.line}"
+    assert {str(block.node).partition("/")[2].partition("::")[0] for block in shown} == set(PARAMS)
+    there = {path.stem for path in (ROOT / "examples" / "flows").glob("*.json")}
+    assert names("docs/flows.md", "## Examples") == there
+
+
+def test_rules_errors_and_operators_of_flows_are_listed() -> None:
+    assert names("docs/flows.md", "## Rules") == set(RULES)
+    codes = {value for value in vars(node_errors).values() if isinstance(value, int) and value > 20_000}
+    listed = {row[0] for row in rows("docs/flows.md", "## When a node fails")}
+    assert {str(code) for code in codes} == {cell for cell in listed if re.fullmatch(r"\d{5}", cell)}
+    assert names("docs/flows.md", "### if-else") == set(OPERATORS)
+    parameters = {name for kind in ("llm", "question-answer") for name in PARAMS[kind]["properties"]}
+    listed = names("docs/flows.md", "### llm") | names("docs/flows.md", "### question-answer")
+    assert parameters - {"domain", "answerType"} <= listed
 
 
 def test_every_setting_is_listed() -> None:

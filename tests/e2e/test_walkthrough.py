@@ -27,4 +27,4 @@ def test_every_step_holds(tmp_path: Path, per_endpoint: bool) -> None:
             assert walk.run(), walk.steps[-1].detail
     finally:
         outside.close()
-    assert len(walk.steps) == 23
+    assert len(walk.steps) == 27
