@@ -137,8 +137,13 @@ class ExpressSteps:
         thread = threading.Thread(
             target=context.run, args=(self._work, task), name=f"node-{task.work.key[:40]}", daemon=True
         )
-        thread.start()
-        self._running.append(task)  # not before it runs: `close` waits for its end
+        self._running.append(task)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # There are no more threads: the attempt has failed, and `close` need not wait for it.
+            task.done.set()
+            self._ended.put((task, None, error))
 
     def _pause(self) -> float:
         """Seconds until something other than the end of a work has to be done."""

@@ -269,7 +269,7 @@ class Interpreter:
         self._trace.started(frame.key(number), node.id)
         owner = _Owner(frame, number, inputs, time.perf_counter(), _now(), None, {})
         try:
-            _check_depth(frame)
+            _check_depth(frame, ITERATION_FAILED)
             owner.passes = PASSES[node.type](node, inputs)
         except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
             decision = self._decide(error, node)
@@ -306,7 +306,7 @@ class Interpreter:
     def _begin_subflow(self, ended: Ended, result: Result) -> None:
         work = ended.work
         try:
-            _check_depth(work.frame)
+            _check_depth(work.frame, SUBFLOW_FAILED)
             plan, scope = self._open_subflow(work.scope, work.node, result.outputs)
         except NodeError as error:
             self._work_failed(ended, self._decide(error, work.node))
@@ -546,10 +546,10 @@ def _default_branch(node: Node) -> str:
     return next((plain_handle(one["id"]) for one in branches if is_default(node.type, one)), "")
 
 
-def _check_depth(frame: Frame) -> None:
+def _check_depth(frame: Frame, code: int) -> None:
     if frame.depth >= MAX_DEPTH:
         message = f"bodies and sub-flows are nested more than {MAX_DEPTH} deep"
-        raise NodeError(ITERATION_FAILED, message, is_transient=False)
+        raise NodeError(code, message, is_transient=False)
 
 
 def _size(outputs: Mapping[str, Any]) -> tuple[int, int]:
