@@ -30,18 +30,27 @@ SCOPE = Scope("run-1", APP, APP, 1)
 
 @dataclass
 class Told:
-    """A `Trace` that keeps everything."""
+    """A `Trace` that keeps everything.
+
+    Attributes
+    ----------
+    order
+        What happened in the order in which it was told: `began` or `ended`, and the node's key.
+    """
 
     begun: list[str] = field(default_factory=list)
+    order: list[tuple[str, str]] = field(default_factory=list)
     records: list[NodeRecord] = field(default_factory=list)
     progress: list[float] = field(default_factory=list)
     exchanges: list[tuple[str, Exchange]] = field(default_factory=list)
 
     def started(self, key: str, node_id: str) -> None:
         self.begun.append(key)
+        self.order.append(("began", key))
 
     def ended(self, record: NodeRecord, content: str | None, progress: float) -> None:
         self.records.append(record)
+        self.order.append(("ended", record.key))
         self.progress.append(progress)
 
     def remember(self, node_id: str, flow_id: int, exchange: Exchange) -> None:
@@ -123,6 +132,8 @@ def durable(
     answers: Callable[[Question], Answer] | None = None,
     most: int = MAX_OPERATIONS,
     values: Values | None = None,
+    check: Callable[[], None] = lambda: None,
+    invoked: Callable[[], None] = lambda: None,
 ) -> tuple[Outcome, Told]:
     """Run a flow as a durable execution, in this process, in which waiting takes no time.
 
@@ -130,6 +141,8 @@ def durable(
     ----------
     answers
         Answers each question; without it, a question fails the test.
+    check, invoked
+        Called before each round, and at the beginning of each invocation; what they raise ends the invocation.
     """
     ended: list[tuple[Outcome, Told]] = []
     all_kinds = {"code": echo, "flow": resolver(subflows or {}), **(kinds or {})}
@@ -143,9 +156,17 @@ def durable(
             threading.Timer(0.02, runner.send_callback_success, (callback_id, told)).start()
 
     def handler(_event: Any, context: Any) -> None:
+        invoked()
         told = Told()
         steps = DurableSteps(
-            context, attempts_of(all_kinds), chain(), SCOPE.run_id, asked=asked, most=most, values=values
+            context,
+            attempts_of(all_kinds),
+            chain(),
+            SCOPE.run_id,
+            asked=asked,
+            most=most,
+            values=values,
+            check=check,
         )
         interpreter = Interpreter(
             the_plan, SCOPE, steps, told, pure=PURE, open_subflow=opener(subflows or {}), handlers=chain()

@@ -80,7 +80,7 @@ def check_flow(data: Any, *, subflow: Subflow | None = None, flow_id: str | None
         tuple(findings.kept),
         tuple(warnings.kept),
         _input_schema(draft),
-        worst_case(draft, bodies),
+        worst_case(draft, bodies, out),
         findings.total,
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from chalicelib.flows.dsl.model import IMPLIED_OUTPUTS, WITHOUT_OUTPUTS
+from chalicelib.flows.dsl.model import IMPLIED_OUTPUTS, WITHOUT_OUTPUTS, Node
 from chalicelib.flows.dsl.values import conforms
 from chalicelib.flows.engine.call import Call, Execute, Result
 from chalicelib.flows.engine.errors import NODE_FAILED, OUTPUT_MISFIT, NodeError
 from chalicelib.flows.engine.steps import Attempt, Work
 
 UNCHECKED = frozenset({*WITHOUT_OUTPUTS, "flow"})
-"""Types of which nothing, or not yet the node's own outputs, comes back."""
+"""Types of which nothing comes back; and of a sub-flow its version, its outputs being checked when it ends."""
 
 
 def attempts_of(kinds: Mapping[str, Execute]) -> Attempt:
@@ -30,18 +31,25 @@ def attempts_of(kinds: Mapping[str, Execute]) -> Attempt:
             raise NodeError(NODE_FAILED, message, is_transient=False)
         result = execute(Call(work.scope, work.node, work.key, work.inputs, number, deadline))
         if work.node.type not in UNCHECKED:
-            _check(work, result)
+            check_outputs(work.node, result.outputs)
         return result
 
     return attempt
 
 
-def _check(work: Work, result: Result) -> None:
-    implied = IMPLIED_OUTPUTS.get(work.node.type, {})
-    for output in work.node.outputs:
-        if output.name not in result.outputs:
+def check_outputs(node: Node, outputs: Mapping[str, Any]) -> None:
+    """Hold what a node gave against what it declares.
+
+    Raises
+    ------
+    NodeError
+        20601
+    """
+    implied = IMPLIED_OUTPUTS.get(node.type, {})
+    for output in node.outputs:
+        if output.name not in outputs:
             if output.required and output.name not in implied:
                 raise NodeError(OUTPUT_MISFIT, f"the output {output.name} is missing")
             continue
-        for misfit in conforms(result.outputs[output.name], output.schema)[:1]:
+        for misfit in conforms(outputs[output.name], output.schema)[:1]:
             raise NodeError(OUTPUT_MISFIT, f"the output {output.name}{misfit.pointer} {misfit.message}")

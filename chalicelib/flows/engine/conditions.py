@@ -67,15 +67,16 @@ def _is_empty(value: Any) -> bool:
 
 
 def _number(value: Any) -> int | float | None:
-    """A number, also one that is written in a text; None for anything else."""
+    """A finite number, also one that is written in a text; None for anything else: Python reads `Infinity` and `NaN`
+    as JSON, which they are not."""
     if isinstance(value, str) and len(value) <= 64:
         try:
             value = json.loads(value)
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        return None
-    return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value  # of any length: not to be made a float, which some are too large for
+    return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _texts(test: Callable[[str, str], bool]) -> Callable[[Any, Any], bool]:

@@ -27,8 +27,6 @@ from chalicelib.flows.engine.steps import Answer, Attempt, Ended, Question, Work
 THREADS = 16
 TICK_S = 0.5
 """How often a run that waits looks whether it was cancelled."""
-_LOOK_EVERY = 256
-"""Nodes between two looks at the clock where a run only computes."""
 
 
 @dataclass
@@ -77,7 +75,6 @@ class ExpressSteps:
             queue.SimpleQueue()
         )
         self._numbers = count()
-        self._looks = 0
         self._ticked = time.monotonic()
 
     def start(self, work: Work) -> None:
@@ -103,9 +100,7 @@ class ExpressSteps:
         raise Interrupt(NODE_FAILED, "Only a durable run can ask questions.")
 
     def check(self) -> None:
-        self._looks += 1
-        if self._looks % _LOOK_EVERY == 0:
-            self._look()
+        self._look()
 
     def close(self) -> None:
         """Wait for every thread; each of their calls has a time limit of its own."""
@@ -143,7 +138,12 @@ class ExpressSteps:
             target=context.run, args=(self._work, task), name=f"node-{task.work.key[:40]}", daemon=True
         )
         self._running.append(task)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # There are no more threads: the attempt has failed, and `close` need not wait for it.
+            task.done.set()
+            self._ended.put((task, None, error))
 
     def _pause(self) -> float:
         """Seconds until something other than the end of a work has to be done."""

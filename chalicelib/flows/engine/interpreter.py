@@ -20,6 +20,7 @@ from chalicelib.flows.dsl.branches import branch_list
 from chalicelib.flows.dsl.model import BODY_ENDS, BODY_STARTS, END, START, Edge, Node, plain_handle
 from chalicelib.flows.dsl.nodes import is_default
 from chalicelib.flows.engine import questions
+from chalicelib.flows.engine.attempts import check_outputs
 from chalicelib.flows.engine.call import Result, Scope
 from chalicelib.flows.engine.errors import (
     BRANCH_FAILED,
@@ -46,6 +47,9 @@ MAX_DECIDED = 1_000_000
 MAX_HELD = 64 * 1024 * 1024
 """Characters that the outputs of one run may have together: a text that doubles in every round of a loop would fill any
 memory."""
+MAX_LEVELS = 100
+"""How deep a value may be nested. A loop that wraps it in a list in every round makes one that no JSON encoder can
+write; MySQL and the parsers of others end at about as many."""
 MAX_ANSWER = 5 * 1024 * 1024
 """Bytes of the outputs and the content that a run ends with: a function answers with no more than 6 MB."""
 MAX_DEPTH = 32
@@ -210,7 +214,12 @@ class Interpreter:
 
     def _begin(self, frame: Frame, number: int) -> None:
         node = frame.body.nodes[number]
-        inputs = inputs_of(node, frame)
+        began = time.perf_counter()
+        try:
+            inputs = inputs_of(node, frame)
+        except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
+            self._node_failed(frame, number, {}, self._decide(error, node), began=began)
+            return
         if node.type in self._pure:
             self._compute(frame, number, node, inputs)
         elif node.type in PASSES:
@@ -229,8 +238,12 @@ class Interpreter:
         began = time.perf_counter()
         try:
             result = self._pure[node.type](node, given)
-        except NodeError as error:
-            self._node_failed(frame, number, given, self._decide(error, node), began=began)
+        except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
+            decision = self._decide(error, node)
+            if node.type == START and not decision.interrupts:
+                # Wrong parameters are the caller's: no strategy of the flow makes them right.
+                decision = Decision(Verdict.FAIL_RUN, decision.code, decision.message)
+            self._node_failed(frame, number, given, decision, began=began)
             return
         self._succeeded(frame, number, given, result, began=began)
 
@@ -256,9 +269,9 @@ class Interpreter:
         self._trace.started(frame.key(number), node.id)
         owner = _Owner(frame, number, inputs, time.perf_counter(), _now(), None, {})
         try:
-            _check_depth(frame)
+            _check_depth(frame, ITERATION_FAILED)
             owner.passes = PASSES[node.type](node, inputs)
-        except NodeError as error:
+        except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
             decision = self._decide(error, node)
             self._node_failed(frame, number, inputs, decision, **owner.about)
             return
@@ -293,7 +306,7 @@ class Interpreter:
     def _begin_subflow(self, ended: Ended, result: Result) -> None:
         work = ended.work
         try:
-            _check_depth(work.frame)
+            _check_depth(work.frame, SUBFLOW_FAILED)
             plan, scope = self._open_subflow(work.scope, work.node, result.outputs)
         except NodeError as error:
             self._work_failed(ended, self._decide(error, work.node))
@@ -311,21 +324,22 @@ class Interpreter:
             return
         owner, item = owned
         del owner.open[frame.number]
-        if owner.passes is not None:
-            owner.passes.ended(item, frame.result())
-            self._go_on(owner)
-            return
-        result = frame.result()
-        if result is None:
-            error = NodeError(SUBFLOW_FAILED, "no branch of the sub-flow led to its end", is_transient=False)
+        if not owner.frame.is_open:
+            return  # something further out failed in the same round
+        outputs: dict[str, Any] | None = None
+        try:
+            if owner.passes is None:
+                outputs = _subflow_outputs(owner.node, frame)
+            else:
+                owner.passes.ended(item, frame.result())
+        except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
             decision = self._decide(error, owner.node)
             self._node_failed(owner.frame, owner.number, owner.inputs, decision, **owner.about)
             return
-        declared = {output.name for output in owner.node.outputs}
-        outputs = {name: value for name, value in result.items() if name in declared}
-        if "content" in declared - outputs.keys():
-            outputs["content"] = _content(frame)
-        self._owner_ended(owner, Result(outputs))
+        if outputs is None:
+            self._go_on(owner)
+        else:
+            self._owner_ended(owner, Result(outputs))
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -381,6 +395,8 @@ class Interpreter:
         if decision.verdict is Verdict.CUSTOM_OUTPUT:
             state = SUCCEEDED
             outputs |= node.retry.custom_output
+            if node.type == END or node.type in BODY_ENDS:
+                frame.ends.append((number, node.retry.custom_output))
             self._settle(frame, number, _taken(_default_branch(node)))
         elif decision.verdict is Verdict.FAILURE_EDGES:
             self._settle(frame, number, _is_failure)
@@ -419,9 +435,10 @@ class Interpreter:
             opened.close()
             del self._owners[opened.number]
 
-    def _decide(self, error: NodeError, node: Node) -> Decision:
+    def _decide(self, error: Exception, node: Node) -> Decision:
         """What follows from an error that no further attempt could mend."""
-        error.is_transient = False
+        if isinstance(error, NodeError):
+            error.is_transient = False
         return self._handlers.handle(error, node, self._context, 1)
 
     def _settle(self, frame: Frame, number: int, takes: Takes) -> None:
@@ -436,9 +453,13 @@ class Interpreter:
             self._done.append(frame)
 
     def _hold(self, node: Node, result: Result) -> None:
-        self._held += _weight(result.outputs) + len(result.content or "")
+        weight, levels = _size(result.outputs)
+        self._held += weight + len(result.content or "")
         if self._held > MAX_HELD:
             message = f"The run's values are larger than {MAX_HELD} characters together."
+            raise NodeError(NODE_FAILED, message, is_transient=False)
+        if levels > MAX_LEVELS:
+            message = f"A value of it is nested more than {MAX_LEVELS} deep."
             raise NodeError(NODE_FAILED, message, is_transient=False)
 
     def _record(
@@ -491,6 +512,25 @@ def _content(home: Frame) -> str:
     return "".join(text for _, text in sorted(home.contents, key=order))
 
 
+def _subflow_outputs(node: Node, frame: Frame) -> dict[str, Any]:
+    """What a sub-flow that has ended gives its node: of its end's inputs those that the node declares.
+
+    Raises
+    ------
+    NodeError
+        22801: it reached no end; 20601: what it gave is not as declared.
+    """
+    result = frame.result()
+    if result is None:
+        raise NodeError(SUBFLOW_FAILED, "no branch of the sub-flow led to its end", is_transient=False)
+    declared = {output.name for output in node.outputs}
+    outputs = {name: value for name, value in result.items() if name in declared}
+    if "content" in declared - outputs.keys():
+        outputs["content"] = _content(frame)
+    check_outputs(node, outputs)
+    return outputs
+
+
 def _taken(branch: str) -> Takes:
     return lambda edge: not edge.failure and edge.handle == branch
 
@@ -506,24 +546,31 @@ def _default_branch(node: Node) -> str:
     return next((plain_handle(one["id"]) for one in branches if is_default(node.type, one)), "")
 
 
-def _check_depth(frame: Frame) -> None:
+def _check_depth(frame: Frame, code: int) -> None:
     if frame.depth >= MAX_DEPTH:
         message = f"bodies and sub-flows are nested more than {MAX_DEPTH} deep"
-        raise NodeError(ITERATION_FAILED, message, is_transient=False)
+        raise NodeError(code, message, is_transient=False)
 
 
-def _weight(value: Any) -> int:
-    """Characters of all texts of a value, and one for anything else. No recursion: a tool's answer may be deep."""
-    total, pending = 0, [value]
-    while pending:
-        one = pending.pop()
-        total += len(one) if isinstance(one, str) else 1
-        if isinstance(one, Mapping):
-            pending.extend(one.values())
-            total += sum(len(name) for name in one)
-        elif isinstance(one, list):
-            pending.extend(one)
-    return total
+def _size(outputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Characters of all texts of a node's outputs, with one for anything else; and how deep they are nested.
+
+    No recursion, and no way into what is too deep: a tool's answer may be anything.
+    """
+    total, levels = sum(len(name) for name in outputs), 0
+    pending = list(outputs.values())
+    while pending and levels <= MAX_LEVELS:
+        levels += 1
+        within: list[Any] = []
+        for one in pending:
+            total += len(one) if isinstance(one, str) else 1
+            if isinstance(one, Mapping):
+                within.extend(one.values())
+                total += sum(len(name) for name in one)
+            elif isinstance(one, list):
+                within.extend(one)
+        pending = within
+    return total, levels
 
 
 def _compact(value: Any) -> str:

@@ -16,6 +16,7 @@ from tests.flow_builders import (
     Data,
     around,
     case,
+    chain,
     code,
     condition,
     declared,
@@ -608,18 +609,71 @@ def test_the_parameters_of_a_run_have_a_schema() -> None:
     }
 
 
+def side_by_side(
+    count: int, *, before: int = 0, after: int = 0, beside: bool = False, kind: str = "code"
+) -> Data:
+    """A chain of code nodes, `count` nodes at the same time, another chain; and a message beside all of them."""
+    params: Data = {"code": "x"} if kind == "code" else {"question": "?", "answerType": "direct"}
+    first = [code(f"code::a{number}") for number in range(before)]
+    middle = [node(f"{kind}::m{number}", params) for number in range(count)]
+    last = [code(f"code::z{number}") for number in range(after)]
+    head, tail = (first or [start()])[-1], (last or [end()])[0]
+    edges = [*chain(start(), *first), *chain(*last, end())]
+    edges += [one for each in middle for one in chain(head, each, tail)]
+    nodes = [start(), *first, *middle, *last, end()]
+    if beside:
+        nodes.append(node("message::1", {"template": "m"}))
+        edges += [edge(START, "message::1"), edge("message::1", END)]
+    return flow(nodes, edges)
+
+
+def looped(data: Data, count: int) -> Data:
+    """A loop whose body are the steps of a flow."""
+    (owner, begin, finish), _ = loop(literal("n", "a"), count=count)
+    ids = {START: begin["id"], END: finish["id"]}
+    edges = [
+        edge(*(ids.get(one[name], one[name]) for name in ("sourceNodeId", "targetNodeId")))
+        for one in data["edges"]
+    ]
+    inside = [one for one in data["nodes"] if one["id"] not in ids]
+    return flow(
+        [start(), owner, begin, *inside, finish, end()],
+        [edge(START, owner["id"]), edge(owner["id"], END), *edges],
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "operations"),
     [
         (flow([start(), message(), text_joiner(), end()]), 0),
-        (flow([start(), code(), node("node-variable::1", {"method": "get"}), end()]), 1),
+        (flow([start(), code(), node("node-variable::1", {"method": "get"}), end()]), 2),
         (GOOD["node-variable"], 1),
-        (GOOD["iteration"], 1),
-        (with_body(iteration(items(), code())), 201),
-        (with_body(loop(literal("n", "a"), code(), text_joiner(), count=5)), 6),
-        (GOOD["iteration in a loop"], 1 + 3 * 201),
+        (GOOD["iteration"], 0),
+        (with_body(iteration(items(), code())), 200),
+        (with_body(loop(literal("n", "a"), code(), text_joiner(), count=5)), 5),
+        (GOOD["iteration in a loop"], 3 * 200),
+        (side_by_side(2), 2 + 1),
+        (side_by_side(7), 7 + 3),
+        (side_by_side(2, before=4, after=3), 9 + 1),
+        (side_by_side(2, before=4, after=3, beside=True), 9 + 1),
+        (side_by_side(2, kind="question-answer"), 2),
+        (looped(side_by_side(2, before=1), 5), 5 * 3 + 5),
     ],
-    ids=["pure", "steps", "set", "pure body", "iteration", "loop", "nested"],
+    ids=[
+        "pure",
+        "steps",
+        "set",
+        "pure body",
+        "iteration",
+        "loop",
+        "nested",
+        "two at once",
+        "seven at once",
+        "two within a chain",
+        "with a message beside",
+        "questions",
+        "two at once in a loop",
+    ],
 )
 def test_operations_are_counted_at_their_worst(data: Data, operations: int) -> None:
     assert check_flow(data).operations == operations
