@@ -17,14 +17,20 @@ from tests.tool_rows import put_apps as put_apps
 
 
 @contextmanager
-def flow_deployment(kind: str, folder: Path) -> Iterator[Deployment]:
+def flow_deployment(kind: str, folder: Path, **values: str) -> Iterator[Deployment]:
     """Serve Hotplug on a fresh database, `sqlite` or `mysql`, for many tests that each have tenants of their own:
-    making the tables takes longer than most of them."""
+    making the tables takes longer than most of them.
+
+    Parameters
+    ----------
+    values
+        Settings: `HOTPLUG_RATE="1"`.
+    """
     with ExitStack() as opened:
         url = f"sqlite:///{folder}/hotplug.db"
         if kind == "mysql":
             url = opened.enter_context(databases.new_database())
-        yield opened.enter_context(deployed(url))
+        yield opened.enter_context(deployed(url, **values))
 
 
 def graph(text: str = "hello", **parameters: str) -> dict[str, Any]:

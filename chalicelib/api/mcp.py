@@ -12,6 +12,7 @@ from chalicelib.core import process
 from chalicelib.core.errors import MethodNotAllowed
 from chalicelib.core.settings import ONE_MIB, settings
 from chalicelib.mcp import protocol
+from chalicelib.mcp.flow_runs import FlowRuns
 from chalicelib.mcp.plugin_actions import PluginActions
 from chalicelib.mcp.service import ToolServer
 from chalicelib.mcp.tool_operations import ToolOperations
@@ -30,7 +31,7 @@ MESSAGE: dict[str, Any] = {
 
 @endpoint(
     blueprint, "POST", "/mcp", role="caller", body=MESSAGE, raw_body=True, max_body_bytes=MAX_BODY_BYTES,
-    rights=("database", "secrets", "presign", "invoke_runtime", "internet"), memory_mb=1769, errors=(503,),
+    rights=("database", "secrets", "presign", "invoke_runtime", "internet", "ask_model"), memory_mb=1769, errors=(503,),
     returns={200: MESSAGE, 202: None, 400: MESSAGE, 403: MESSAGE, 404: MESSAGE, 406: MESSAGE},
     summary="The Model Context Protocol: list and call tools",
 )  # fmt: skip
@@ -38,7 +39,11 @@ def call_mcp(request: Request) -> Answer:
     caller, cache = request.caller, request.cache
     server = ToolServer(
         caller,
-        [PluginActions(plugin_services(), process.heartbeat()), ToolOperations(tool_services())],
+        [
+            PluginActions(plugin_services(), process.heartbeat()),
+            ToolOperations(tool_services()),
+            FlowRuns(process.database(), cache),
+        ],
         cursor_key=cache.version("apps")[1].encode(),
         admit=lambda: process.rate_limit().take(caller.app_id),
     )

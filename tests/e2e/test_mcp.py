@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from infra.local.stack import LocalStack
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.tenants import Api, Tenant, fresh_name, new_tenant
+from tests.flow_rows import graph
 from tests.internet import Server
 from tests.tool_documents import document
 
@@ -98,6 +99,23 @@ def test_the_official_client_lists_and_calls(
     assert json.loads(called.content[0].text) == {"id": 7, "name": "Tom"}
     assert wrong.is_error and wrong.structured_content["errors"][0]["pointer"] == "/arguments/path/petId"
     assert not ran.is_error
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_published_flow_is_called_as_a_tool(mcp_stack: LocalStack, tenant: Tenant, mode: str) -> None:
+    flow = {"name": "Say hello", "data": graph("Hello!", who="string")}
+    made = tenant.admin("POST", "/api/v1/flows", 201, json=flow).json()
+    tenant.admin("POST", f"/api/v1/flows/{made['flowId']}/publish", 200, json={"version": "v1"})
+
+    async def work(client: McpClient) -> Any:
+        listed = {tool.name: tool for tool in (await client.list_tools()).tools}
+        said = await client.call_tool("flow_Say_hello", {"who": "Ada"})
+        return listed, said, await client.call_tool("flow_Say_hello", {"who": 1})
+
+    listed, said, wrong = speak(mcp_stack, tenant.keys["caller"], mode, work)
+    assert listed["flow_Say_hello"].input_schema["required"] == ["who"]
+    assert (said.is_error, said.content[0].text, said.structured_content) == (False, "Hello!", {})
+    assert wrong.is_error and wrong.structured_content["code"] == 22500
 
 
 def test_the_list_changes_with_the_next_request_of_every_process(

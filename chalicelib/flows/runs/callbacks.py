@@ -12,9 +12,9 @@ import hmac
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import undefer
 
 from chalicelib.apps import secrets
@@ -22,7 +22,7 @@ from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.core import telemetry
 from chalicelib.core.addresses import parse_url
 from chalicelib.core.caller import Caller
-from chalicelib.core.database import DatabaseService
+from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import HotplugError, Invalid, Violation
 from chalicelib.flows.runs import resource
 from chalicelib.flows.runs.models import FlowRun
@@ -61,6 +61,9 @@ def check(database: DatabaseService, caller: Caller, url: str) -> None:
 def deliver(database: DatabaseService, http: AppHttp, run_id: str) -> bool:
     """Make one try for a run that has ended, and note what came of it. Not inside a unit.
 
+    The try is counted before it is made: of two at once only one is, and one that its function does not survive is
+    one of the five.
+
     Returns
     -------
     Whether it was taken: any status from 200 to 299.
@@ -70,24 +73,28 @@ def deliver(database: DatabaseService, http: AppHttp, run_id: str) -> bool:
         row = session.scalars(query).one_or_none()
     if row is None or row.callback_at is None or row.callback_url is None:
         return False
+    tries = row.callback_tries + 1
+    pause = None if tries > len(PAUSES_S) else timedelta(seconds=PAUSES_S[tries - 1])
+    again_at = None if pause is None else datetime.now(UTC) + pause
+    due = row.callback_at
+    if not database.run(
+        lambda session: _change(session, run_id, tries - 1, due, callback_tries=tries, callback_at=again_at)
+    ):
+        return False
     problem = _send(database, http, row)
-    is_over = problem is None or row.callback_tries >= len(PAUSES_S)
-    pause = None if is_over else timedelta(seconds=PAUSES_S[row.callback_tries])
-    database.run(
-        lambda session: session.execute(
-            update(FlowRun)
-            .where(FlowRun.run_id == run_id, FlowRun.callback_tries == row.callback_tries)
-            .values(
-                callback_tries=row.callback_tries + 1,
-                callback_at=None if pause is None else datetime.now(UTC) + pause,
-            ),
-            execution_options={"synchronize_session": False},
-        )
-    )
-    telemetry.event(
-        "run.callback", runId=run_id, tries=row.callback_tries + 1, isTaken=problem is None, code=problem
-    )
+    if problem is None and again_at is not None:
+        database.run(lambda session: _change(session, run_id, tries, again_at, callback_at=None))
+    telemetry.event("run.callback", runId=run_id, tries=tries, isTaken=problem is None, code=problem)
     return problem is None
+
+
+def _change(session: Unit, run_id: str, tries: int, due: datetime, **values: Any) -> bool:
+    """Change a run whose next try is the one that was seen."""
+    seen = (FlowRun.run_id == run_id, FlowRun.callback_tries == tries, FlowRun.callback_at == due)
+    found = session.execute(
+        update(FlowRun).where(*seen).values(**values), execution_options={"synchronize_session": False}
+    )
+    return cast(CursorResult[Any], found).rowcount == 1
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:

@@ -34,19 +34,24 @@ def cancel(session: Unit, caller: Caller, run_id: str) -> tuple[dict[str, Any], 
     ------
     errors.NotFound
     """
-    row = resource.read(session, caller, run_id)
+    row = resource.read(session, caller, run_id, lock=True)
     if not row.active or row.cancel:
         return resource.run(row), None
     callback = None if row.event is None else str(row.event["callbackId"])
     audit.record(session, caller, "run.cancel", "run", run_id)
-    outcome = Outcome(CANCELLED, {}, "", RunError(NODE_FAILED, "The run was cancelled.", None), Usage())
-    if not end(session, caller, row, outcome, _IDLE):
+    if not end(session, caller, row, _cancelled(), _IDLE):
         session.execute(
             update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.active == 1).values(cancel=1),
             execution_options={"synchronize_session": False},
         )
         callback = None
     return resource.run(resource.read(session, caller, run_id)), callback
+
+
+def end_if_asked(session: Unit, caller: Caller, run_id: str) -> bool:
+    """End a run that has just begun to wait if somebody asked for its end before; say whether it was so."""
+    row = resource.read(session, caller, run_id, lock=True)
+    return bool(row.cancel) and end(session, caller, row, _cancelled(), _IDLE)
 
 
 def fail(session: Unit, caller: Caller, row: FlowRun, message: str, among: Sequence[str]) -> bool:
@@ -56,8 +61,15 @@ def fail(session: Unit, caller: Caller, row: FlowRun, message: str, among: Seque
     )
 
 
+def _cancelled() -> Outcome:
+    return Outcome(CANCELLED, {}, "", RunError(NODE_FAILED, "The run was cancelled.", None), Usage())
+
+
 def end(session: Unit, caller: Caller, row: FlowRun, outcome: Outcome, among: Sequence[str]) -> bool:
-    """End a run that nothing executes, with its terminal frame; False where it is in none of the states."""
+    """End a run that nothing executes, with its terminal frame; False where it is in none of the states.
+
+    The unit holds the row: what the run tells meanwhile would have the same numbers.
+    """
     recorder = Recorder(row.run_id, *stored(session, row.run_id))
     recorder.progress = row.progress
     recorder.end(outcome)

@@ -25,12 +25,12 @@ from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter, Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.engine.steps import Question
 from chalicelib.flows.nodes.pure import PURE
-from chalicelib.flows.runs import finishing, memory, plans
+from chalicelib.flows.runs import cancelling, finishing, memory, plans, resuming
 from chalicelib.flows.runs.express import subflow_scope
-from chalicelib.flows.runs.models import FlowRun, FlowRunData
+from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import QUEUED, RESUMING, RUNNING, WAITING
 from chalicelib.flows.runs.recording import Recorder, stored
-from chalicelib.flows.runs.starting import RESEND_S, keep_data
+from chalicelib.flows.runs.starting import RESEND_S, keep_data, read_data
 from chalicelib.flows.runs.values import StoredValues
 from chalicelib.flows.services import Services
 
@@ -101,7 +101,7 @@ def _take(services: Services, run_id: str, execution: str) -> _Taken | None:
         row.execution = execution
         if row.state == RUNNING:
             row.wake_at = now + timedelta(seconds=LOOK_AFTER_S)
-        data = session.get_one(FlowRunData, row.digest).data
+        data = read_data(session, row.digest, now)
         session.flush()
         return row, data, stored(session, run_id)
 
@@ -235,9 +235,9 @@ class DurableRun:
         if event["eventId"] == self._event_id:
             return  # invoked again while it waits
 
-        def wait(session: Unit) -> None:
+        def wait(session: Unit) -> bool:
             # It needs no place while it waits, which may be for weeks.
-            _update(
+            is_waiting = _update(
                 session,
                 self._taken.run_id,
                 (RUNNING,),
@@ -248,10 +248,16 @@ class DurableRun:
                 wake_at=expires_at + timedelta(seconds=RESEND_S),
             )
             self._recorder.write(session)
+            # Whoever asks for the end of a run that waits ends it at once; this one was asked a moment before.
+            return is_waiting and cancelling.end_if_asked(
+                session, self._taken.scope.caller, self._taken.run_id
+            )
 
-        self._services.database.run(wait)
+        is_over = self._services.database.run(wait)
         self._recorder.written()
         self._event_id = event["eventId"]
+        if is_over:
+            resuming.hand_over(self._services, self._taken.run_id, callback_id, {"action": "abort"})
 
     def _answered(self, question: Question, callback_id: str) -> None:
         self._recorder.tell("run.resumed", nodeId=question.node_id, eventId=event_id(callback_id))
@@ -281,10 +287,9 @@ class DurableRun:
         return result
 
     def _open_subflow(self, scope: Scope, _node: Any, found: Mapping[str, Any]) -> tuple[Plan, Scope]:
-        with self._services.database.reads() as session:
-            text = session.scalars(
-                select(FlowRunData.data).where(FlowRunData.digest == found["digest"])
-            ).one()
+        text = self._services.database.run(
+            lambda session: read_data(session, found["digest"], datetime.now(UTC))
+        )
         plan = plans.plan_of_text(self._services.cache, text, found["digest"], found["flowId"])
         inner = subflow_scope(self._services.cache, scope, found)
         return plan, memory.told(self._services.database, inner, plan)

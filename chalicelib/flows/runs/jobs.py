@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import undefer
 
 from chalicelib.core import telemetry
 from chalicelib.core.app_http import AppHttp
@@ -19,7 +20,7 @@ from chalicelib.core.storage import Storage
 from chalicelib.flows.runs import callbacks, cancelling, durable, resuming
 from chalicelib.flows.runs.durable import LOOK_AFTER_S
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
-from chalicelib.flows.runs.names import EXPRESS, QUEUED, RESUMING, RUNNING, WAITING
+from chalicelib.flows.runs.names import EXPRESS, QUEUED, RESUMING, WAITING
 from chalicelib.flows.runs.starting import RESEND_S
 from chalicelib.flows.services import Services
 
@@ -30,6 +31,9 @@ KEPT = timedelta(days=30)
 DATA_KEPT = timedelta(days=90)
 """Data may be run for as long as a question may wait, which is thirty days, and that more than once."""
 BATCH = 500
+
+BEGINS_WITHIN = timedelta(hours=6)
+"""How long a durable run is sent again that does not begin; Lambda keeps an event for as long."""
 
 HttpOf = Callable[[int], AppHttp]
 
@@ -102,34 +106,55 @@ def _look_after(services: Services, row: FlowRun, now: datetime) -> bool:
     telemetry.event("run.swept", runId=row.run_id, state=row.state, mode=row.mode)
     if row.mode == EXPRESS:
         _fail(services, row, "The function that ran it ended before the run did.")
-    elif row.state == QUEUED:
+    elif row.state == QUEUED and now - row.created_at < BEGINS_WITHIN:
         _postpone(services, row, now, RESEND_S)
         durable.send(services, row.run_id)
-    elif row.state in (RESUMING, WAITING) and row.event is not None:
-        _postpone(services, row, now, RESEND_S)
-        pending = _pending(services, row) or {"action": "expired"}
-        resuming.hand_over(services, row.run_id, row.event["callbackId"], pending)
-    elif row.execution is not None and services.executions.is_running(row.execution):
-        _postpone(services, row, now, LOOK_AFTER_S)
-    else:
+    elif row.state == QUEUED:
+        _fail(services, row, "The run could not be begun.")
+    elif row.execution is None or not services.executions.is_running(row.execution):
         _fail(services, row, "The execution ended before the run did.")
+    elif row.state in (RESUMING, WAITING) and row.event is not None:
+        _answer(services, row, now)
+    else:
+        _postpone(services, row, now, LOOK_AFTER_S)
     return False
+
+
+def _answer(services: Services, row: FlowRun, now: datetime) -> None:
+    """Hand over the answer that was given, or that there is none: from then on nobody can give another."""
+
+    def take(session: Unit) -> Any:
+        seen = _held(session, row)
+        if seen is None or seen.event is None:
+            return None
+        if seen.pending is None:
+            seen.pending = {"action": "expired"}
+        seen.state, seen.wake_at = RESUMING, now + timedelta(seconds=RESEND_S)
+        return seen.pending, seen.event["callbackId"]
+
+    found = services.database.run(take)
+    if found is not None:
+        pending, callback_id = found
+        resuming.hand_over(services, row.run_id, callback_id, pending)
 
 
 def _fail(services: Services, row: FlowRun, message: str) -> None:
     owner = Caller(row.app_id, "", row.credential_id, "caller", row.request_id)
 
     def work(session: Unit) -> bool:
-        # Its lease may have been renewed since the plan was made.
-        seen = session.scalars(
-            select(FlowRun).where(FlowRun.run_id == row.run_id).with_for_update(),
-            execution_options={"populate_existing": True},
-        ).one()
-        if seen.wake_at != row.wake_at:
-            return False
-        return cancelling.fail(session, owner, seen, message, (RUNNING,))
+        seen = _held(session, row)
+        return seen is not None and cancelling.fail(session, owner, seen, message, (row.state,))
 
     services.database.run(work)
+
+
+def _held(session: Unit, row: FlowRun) -> FlowRun | None:
+    """Lock a run; None where it went on since the plan was made, so that its lease was renewed."""
+    query = select(FlowRun).where(FlowRun.run_id == row.run_id).options(undefer(FlowRun.pending))
+    seen = session.scalars(
+        query.with_for_update(), execution_options={"populate_existing": True}
+    ).one_or_none()
+    return seen if seen is not None and seen.wake_at == row.wake_at else None
 
 
 def _postpone(services: Services, row: FlowRun, now: datetime, seconds: float) -> None:
@@ -141,11 +166,6 @@ def _postpone(services: Services, row: FlowRun, now: datetime, seconds: float) -
             execution_options={"synchronize_session": False},
         )
     )
-
-
-def _pending(services: Services, row: FlowRun) -> Any:
-    with services.database.reads() as session:
-        return session.scalar(select(FlowRun.pending).where(FlowRun.run_id == row.run_id))
 
 
 # -- what is to be told --------------------------------------------------------------------------------------------

@@ -26,13 +26,15 @@ def not_found() -> NotFound:
     return NotFound("There is no such run.", code="run.not_found")
 
 
-def read(session: Session, caller: Caller, run_id: str, *, whole: bool = True) -> FlowRun:
+def read(session: Session, caller: Caller, run_id: str, *, whole: bool = True, lock: bool = False) -> FlowRun:
     """Return the caller's run.
 
     Parameters
     ----------
     whole
         With its result.
+    lock
+        Hold the row until the unit ends.
 
     Raises
     ------
@@ -41,6 +43,8 @@ def read(session: Session, caller: Caller, run_id: str, *, whole: bool = True) -
     query = select(FlowRun).where(FlowRun.run_id == run_id, FlowRun.app_id == caller.app_id)
     if whole:
         query = query.options(undefer(FlowRun.result))
+    if lock:
+        query = query.with_for_update()
     found = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
     if found is None:
         raise not_found()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +28,7 @@ LEASE_S = 30
 """For how long an express run may be silent before the sweep takes its function for dead."""
 RESEND_S = 60
 """When the sweep sends a durable run again that has not begun."""
-_TRIES = 4
+_USED_AGAIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,14 @@ def begin(
     author = plans.author_of(cache, caller, runnable.author_id)
     scope = Scope(run_id, caller, author, runnable.flow_id, wanted.uid, wanted.chat_id, wanted.keeps_history)
     begun = Begun(run_id, mode, runnable, scope, wanted)
-    for _ in range(_TRIES):
+    # Each place that is lost was won by another run; one try more for the data, which two runs may store at once.
+    for _ in range(settings().max_runs + 1):
         slot = _free_slot(database, caller.app_id)
         try:
             database.run(lambda session, slot=slot: _store(session, begun, slot))  # type: ignore[misc]
         except IntegrityError:
-            continue  # another run took the place in between
-        return replace(begun)
+            continue
+        return begun
     raise _full()
 
 
@@ -125,6 +126,17 @@ def keep_data(session: Unit, digest: str, text: str, now: datetime) -> None:
     if not changed and session.get(FlowRunData, digest) is None:
         session.add(FlowRunData(digest=digest, data=text, used_at=now))
         session.flush()
+
+
+def read_data(session: Unit, digest: str, now: datetime) -> str:
+    """Return what a run runs, and note, at most once a day, that it is still needed."""
+    session.execute(
+        update(FlowRunData)
+        .where(FlowRunData.digest == digest, FlowRunData.used_at < now - _USED_AGAIN)
+        .values(used_at=now),
+        execution_options={"synchronize_session": False},
+    )
+    return session.scalars(select(FlowRunData.data).where(FlowRunData.digest == digest)).one()
 
 
 def _free_slot(database: DatabaseService, app_id: int) -> int:
