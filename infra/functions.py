@@ -58,10 +58,9 @@ DEFAULT_EVENT_LIMITS = Limits(120, 512)
 # What an event function may do, as endpoints declare it themselves. infra/aws/rights.py says what each right means.
 EVENT_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "register": ("database", "register_artifacts", "secrets", "presign", "invoke_runtime"),
-    "register_dead_letter": ("database", "discard_uploads"),
     "sweep": ("database", "maintain_artifacts", "announce"),
     "lost_events": ("database", "maintain_artifacts", "announce"),
-    "expired_uploads": ("database", "maintain_artifacts"),
+    "expired_uploads": ("database", "maintain_artifacts", "announce"),
     "daily": ("database", "maintain_artifacts"),
     "runtime": (),
     "runtime_network": (),

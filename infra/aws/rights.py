@@ -68,24 +68,23 @@ RIGHTS: dict[str, Right] = {
         ],
         frozenset({SERVICES}),
     ),
-    # A presigned URL does what its signer may. Signing itself needs no network.
-    "presign": Right(
-        lambda: [_objects(["GetObject", "GetObjectVersion"], _PLUGINS, _COMPILED), _bucket_key("Decrypt")]
-    ),
+    # A presigned URL does what its signer may. Signing itself needs no network. Rows name versions, so nothing reads a
+    # key's newest object.
+    "presign": Right(lambda: [_objects(["GetObjectVersion"], _PLUGINS, _COMPILED), _bucket_key("Decrypt")]),
     "read_artifacts": Right(
         lambda: [
-            _objects(["GetObject", "GetObjectVersion"], _PLUGINS),
+            _objects(["GetObjectVersion"], _PLUGINS),
             _missing_is_404(),
             _bucket_key("Decrypt"),
         ],
         frozenset({STORAGE}),
     ),
-    # Uploads through the API go to their final place, larger ones by a presigned form to incoming/. What lost a race
-    # is deleted by its version.
+    # Uploads through the API go to their final place, larger ones by a presigned form to incoming/. What was placed and
+    # then refused, because it lost a race, is deleted by its version.
     "write_artifacts": Right(
         lambda: [
             _objects(["PutObject"], _PLUGINS, _COMPILED, _INCOMING),
-            _objects(["DeleteObjectVersion"], _COMPILED),
+            _objects(["DeleteObjectVersion"], _PLUGINS, _COMPILED),
             _bucket_key("GenerateDataKey", "Decrypt"),
         ],
         frozenset({STORAGE}),
@@ -95,18 +94,9 @@ RIGHTS: dict[str, Right] = {
         lambda: [
             _objects(["GetObject", "GetObjectVersion"], _INCOMING),
             _objects(["PutObject"], _PLUGINS, _COMPILED),
-            _objects(["DeleteObjectVersion"], _INCOMING, _COMPILED),
+            _objects(["DeleteObjectVersion"], _INCOMING, _PLUGINS, _COMPILED),
             _missing_is_404(),
             _bucket_key("GenerateDataKey", "Decrypt"),
-        ],
-        frozenset({STORAGE}),
-    ),
-    "discard_uploads": Right(
-        lambda: [
-            _objects(["GetObject", "GetObjectVersion"], _INCOMING),
-            _objects(["DeleteObjectVersion"], _INCOMING),
-            _missing_is_404(),
-            _bucket_key("Decrypt"),
         ],
         frozenset({STORAGE}),
     ),

@@ -98,7 +98,7 @@ def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: Functi
     """From the other side than `rights` says it: which services a role names, by what the endpoint declared."""
     expected = {
         "database": {"rds-db"}, "secrets": {"kms"}, "presign": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
-        "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"}, "discard_uploads": {"s3", "kms"},
+        "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"},
         "maintain_artifacts": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"}, "internet": set(),
         "ask_model": {"secretsmanager", "kms"}, "administer_database": {"secretsmanager", "kms"},
     }  # fmt: skip

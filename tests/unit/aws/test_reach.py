@@ -141,7 +141,7 @@ def test_a_function_has_a_way_to_what_it_calls_and_to_nothing_more(
     needs = {
         "database": {"Network/ProxyGroup:3306"}, "secrets": {services}, "presign": set(), "internet": {"internet"},
         "read_artifacts": {"Network/StorageEndpoint"}, "write_artifacts": {"Network/StorageEndpoint"},
-        "register_artifacts": {"Network/StorageEndpoint"}, "discard_uploads": {"Network/StorageEndpoint"},
+        "register_artifacts": {"Network/StorageEndpoint"},
         "maintain_artifacts": {"Network/StorageEndpoint"}, "invoke_runtime": {services}, "announce": {services},
         "ask_model": {services, "internet"},
         "administer_database": {services, "Network/StorageEndpoint", "Network/ClusterGroup:3306"},
