@@ -79,12 +79,13 @@ RIGHTS: dict[str, Right] = {
         ],
         frozenset({STORAGE}),
     ),
-    # Uploads through the API go to their final place, larger ones by a presigned form to incoming/. What was placed and
-    # then refused, because it lost a race, is deleted by its version.
+    # Uploads through the API go to their final place; larger ones by a presigned form to incoming/, and what must be
+    # compiled is handed over there, too. What was placed and then refused, because it lost a race, is deleted by its
+    # version.
     "write_artifacts": Right(
         lambda: [
-            _objects(["PutObject"], _PLUGINS, _COMPILED, _INCOMING),
-            _objects(["DeleteObjectVersion"], _PLUGINS, _COMPILED),
+            _objects(["PutObject"], _PLUGINS, _INCOMING),
+            _objects(["DeleteObjectVersion"], _PLUGINS),
             _bucket_key("GenerateDataKey", "Decrypt"),
         ],
         frozenset({STORAGE}),

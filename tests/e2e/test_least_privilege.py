@@ -53,13 +53,12 @@ ACTIONS = {
 VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
 # Actions on paths that need a race or days of waiting: the tests that take them there in one process.
 ELSEWHERE = {
-    ("write_artifacts", "s3:DeleteObjectVersion", "plugins"): "tests/integration/test_plugin_races.py",
-    ("write_artifacts", "s3:DeleteObjectVersion", "compiled"): "tests/integration/test_plugin_races.py",
-    ("register_artifacts", "s3:DeleteObjectVersion", "plugins"): "tests/integration/test_plugin_races.py",
-    ("register_artifacts", "s3:DeleteObjectVersion", "compiled"): "tests/integration/test_plugin_races.py",
-    ("maintain_artifacts", "s3:GetObject", "incoming"): "tests/integration/test_maintenance.py",
-    ("maintain_artifacts", "s3:DeleteObjectVersion", "incoming"): "tests/integration/test_maintenance.py",
-    ("maintain_artifacts", "s3:GetObjectVersion", "incoming"): "tests/integration/test_maintenance.py",
+    ("write_artifacts", "s3:DeleteObjectVersion", "plugins"): "tests/integration/test_plugin_install.py",
+    ("register_artifacts", "s3:DeleteObjectVersion", "plugins"): "tests/integration/test_plugin_install.py",
+    ("register_artifacts", "s3:DeleteObjectVersion", "compiled"): "tests/integration/test_plugin_install.py",
+    ("maintain_artifacts", "s3:GetObject", "incoming"): "tests/unit/plugins/test_maintenance.py",
+    ("maintain_artifacts", "s3:DeleteObjectVersion", "incoming"): "tests/unit/plugins/test_maintenance.py",
+    ("maintain_artifacts", "s3:GetObjectVersion", "incoming"): "tests/unit/plugins/test_maintenance.py",
     ("administer_database", "secretsmanager:GetSecretValue", ""): "tests/integration/test_deployment.py",
 }
 
