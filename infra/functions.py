@@ -58,10 +58,20 @@ DEFAULT_EVENT_LIMITS = Limits(120, 512)
 # What an event function may do, as endpoints declare it themselves. infra/aws/rights.py says what each right means.
 EVENT_RIGHTS: Mapping[str, tuple[str, ...]] = {
     "register": ("database", "register_artifacts", "secrets", "presign", "invoke_runtime"),
-    "sweep": ("database", "maintain_artifacts", "announce"),
+    # It sends the callbacks of runs, too.
+    "sweep": (
+        "database",
+        "maintain_artifacts",
+        "announce",
+        "invoke_run",
+        "watch_runs",
+        "secrets",
+        "internet",
+    ),
     "lost_events": ("database", "maintain_artifacts", "announce"),
     "expired_uploads": ("database", "maintain_artifacts", "announce"),
-    "daily": ("database", "maintain_artifacts"),
+    "daily": ("database", "maintain_artifacts", "remove_run_values"),
+    "run": ("database", "keep_run_values", "secrets", "presign", "invoke_runtime", "internet", "ask_model"),
     "runtime": (),
     "runtime_network": (),
     "migrate": ("administer_database",),

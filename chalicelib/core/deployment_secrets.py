@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib.core import guards
+from chalicelib.core.aws_clients import new_client
 from chalicelib.core.errors import HotplugError, Unavailable
 
 KEPT_S = 300
@@ -76,15 +77,12 @@ class DeploymentSecrets:
 
 def secrets_client() -> Any:
     """Return a new Secrets Manager client with bounded waits and retries."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
+    return new_client(
+        "secretsmanager",
         connect_timeout=TIMEOUT_S,
         read_timeout=TIMEOUT_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
     )
-    return boto3.client("secretsmanager", config=config)
 
 
 def _refusal(error: Any) -> HotplugError:

@@ -10,7 +10,7 @@ from infra.aws import rights
 from infra.aws.database import DATABASE, MASTER, USER
 from infra.aws.network import GROUPS
 from infra.aws.template import NO_VALUE, Json, Template, arn, att, choose, logical, ref, sub, trust
-from infra.functions import Function
+from infra.functions import DURABLE_RETENTION_DAYS, DURABLE_TIMEOUT_S, Function
 
 CODE, LAYER = "code.zip", "dependencies.zip"
 ALIAS = "live"
@@ -129,10 +129,10 @@ def _function(template: Template, domain: Domain, function: Function, event: Jso
         properties["VpcConfig"] = network
     if function.per_tenant:
         properties["TenancyConfig"] = {"TenantIsolationMode": "PER_TENANT"}
-    if function.durable is not None:
+    if function.durable:
         properties["DurableConfig"] = {
-            "ExecutionTimeout": function.durable.execution_timeout_s,
-            "RetentionPeriodInDays": function.durable.retention_days,
+            "ExecutionTimeout": DURABLE_TIMEOUT_S,
+            "RetentionPeriodInDays": DURABLE_RETENTION_DAYS,
         }
         properties["KmsKeyArn"] = ref("StorageKeyArn")
     if event:
@@ -147,8 +147,8 @@ def _statements(function: Function) -> list[Json]:
         found += rights.network(own)
     if function.queue is not None:
         found.append(rights.poller(ref(_queue_of(function))))
-    if function.durable is not None:
-        found.append(rights.durable(arn("lambda", f"function:${{Prefix}}-{function.name}:*")))
+    if function.durable:
+        found += rights.durable(arn("lambda", f"function:${{Prefix}}-{function.name}:*"))
     return found + rights.statements(function.rights)
 
 
@@ -192,6 +192,7 @@ def variables(function: Function) -> Json:
         "HOTPLUG_DATABASE_CA": PROXY_CA, "HOTPLUG_BUCKET": ref("Bucket"), "HOTPLUG_KMS_KEY_ID": ref("DataKeyId"),
         "HOTPLUG_INSTALL_QUEUE_URL": ref("InstallQueueUrl"),
         "HOTPLUG_RUNTIME_FUNCTION": sub(f"${{Prefix}}-runtime:{ALIAS}"),
+        "HOTPLUG_RUN_FUNCTION": sub(f"${{Prefix}}-run:{ALIAS}"),
         "HOTPLUG_RUNTIME_NETWORK_FUNCTION": sub(f"${{Prefix}}-runtime_network:{ALIAS}"),
     }  # fmt: skip
     if "internet" in function.rights:

@@ -170,7 +170,17 @@ def _endpoints(template: Template) -> None:
         "RouteTableIds": [ref(f"AppRoutes{zone}") for zone in ZONES], "PolicyDocument": policy(ours, answers),
     })  # fmt: skip
     allowed: dict[str, Json] = {
-        "lambda": allow("lambda:InvokeFunction", arn("lambda", "function:${Prefix}-*"), account),
+        "lambda": allow(
+            [
+                "lambda:InvokeFunction",
+                "lambda:SendDurableExecutionCallbackSuccess",
+                "lambda:GetDurableExecution",
+                "lambda:GetDurableExecutionState",
+                "lambda:CheckpointDurableExecution",
+            ],
+            arn("lambda", "function:${Prefix}-*"),
+            account,
+        ),
         "kms": allow(["kms:GenerateDataKey", "kms:Decrypt"], arn("kms", "key/*"), account),
         "sqs": allow("sqs:SendMessage", arn("sqs", "${Prefix}-*"), account),
         "secretsmanager": allow("secretsmanager:GetSecretValue", arn("secretsmanager", "secret:*"), account),

@@ -19,6 +19,9 @@ _PLUGINS, _COMPILED, _INCOMING = (
     "${BucketArn}/compiled/*",
     "${BucketArn}/incoming/*",
 )
+_RUNS = "${BucketArn}/runs/*"
+# A durable execution belongs to a version of its function: function:NAME:VERSION/durable-execution/…
+_EXECUTIONS = "function:${Prefix}-run:*"
 
 
 def _objects(actions: Iterable[str], *keys: str) -> Json:
@@ -124,6 +127,32 @@ RIGHTS: dict[str, Right] = {
         ],
         frozenset({SERVICES}),
     ),
+    # Durable runs: started through the alias, answered where they wait.
+    "invoke_run": Right(
+        lambda: [
+            allow("lambda:InvokeFunction", arn("lambda", "function:${Prefix}-run:live")),
+            allow("lambda:SendDurableExecutionCallbackSuccess", arn("lambda", _EXECUTIONS)),
+        ],
+        frozenset({SERVICES}),
+    ),
+    "watch_runs": Right(
+        lambda: [allow("lambda:GetDurableExecution", arn("lambda", _EXECUTIONS))], frozenset({SERVICES})
+    ),
+    # What is too large for a checkpoint; it is read by its version.
+    "keep_run_values": Right(
+        lambda: [
+            _objects(["PutObject", "GetObjectVersion"], _RUNS),
+            _bucket_key("GenerateDataKey", "Decrypt"),
+        ],
+        frozenset({STORAGE}),
+    ),
+    "remove_run_values": Right(
+        lambda: [
+            allow("s3:ListBucketVersions", ref("BucketArn")),
+            _objects(["DeleteObjectVersion"], _RUNS),
+        ],
+        frozenset({STORAGE}),
+    ),
     "announce": Right(lambda: [allow("sqs:SendMessage", ref("InstallQueueArn"))], frozenset({SERVICES})),
     "internet": Right(list, frozenset({INTERNET})),
     "ask_model": Right(
@@ -183,6 +212,8 @@ SERVICE_SIDE: dict[str, str] = {
     "kms:Decrypt (via s3)": "S3, for the bucket's key, on behalf of who reads or signed.",
     "kms:GenerateDataKey (via s3)": "S3, for the bucket's key, on behalf of who writes or signed.",
     "kms:Decrypt (via secretsmanager)": "Secrets Manager, for the secret's key, on behalf of who reads it.",
+    "kms:Decrypt (via lambda)": "Lambda, for the key of a durable function's checkpoints and environment.",
+    "kms:GenerateDataKey (via lambda)": "Lambda, for the key of a durable function's checkpoints.",
     "lambda:CheckpointDurableExecution": "The durable SDK, for the execution that it runs in.",
     "lambda:GetDurableExecutionState": "The durable SDK, for the execution that it runs in.",
 }
@@ -220,9 +251,13 @@ def poller(queue_arn: Json) -> Json:
     return allow(POLLER_ACTIONS, queue_arn)
 
 
-def durable(function_arn: Json) -> Json:
-    """Checkpoints of the executions of one function, all its versions."""
-    return allow(["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"], function_arn)
+def durable(function_arn: Json) -> list[Json]:
+    """Checkpoints of the executions of one function, all its versions, under the deployment's key."""
+    via = {"StringEquals": {"kms:ViaService": sub("lambda.${AWS::Region}.${AWS::URLSuffix}")}}
+    return [
+        allow(["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"], function_arn),
+        allow(["kms:Decrypt", "kms:GenerateDataKey"], ref("StorageKeyArn"), via),
+    ]
 
 
 def statements(rights: Iterable[str]) -> list[Json]:

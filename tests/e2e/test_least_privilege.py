@@ -45,6 +45,10 @@ ACTIONS = {
     ("s3", "DeleteObject"): "s3:DeleteObject",
     ("s3", "ListObjectVersions"): "s3:ListBucketVersions",
     ("lambda", "Invoke"): "lambda:InvokeFunction",
+    ("lambda", "SendDurableExecutionCallbackSuccess"): "lambda:SendDurableExecutionCallbackSuccess",
+    ("lambda", "GetDurableExecution"): "lambda:GetDurableExecution",
+    ("lambda", "GetDurableExecutionState"): "lambda:GetDurableExecutionState",
+    ("lambda", "CheckpointDurableExecution"): "lambda:CheckpointDurableExecution",
     ("sqs", "SendMessage"): "sqs:SendMessage",
     ("kms", "GenerateDataKey"): "kms:GenerateDataKey",
     ("kms", "Decrypt"): "kms:Decrypt",
@@ -192,6 +196,13 @@ def asked(call: Call) -> list[tuple[str, str]]:
         if source := call.get("CopySource"):
             found.append(("s3:GetObjectVersion", f"Storage/Bucket.Arn/{source['Key']}"))
         return found
+    if service == "lambda" and operation != "Invoke":
+        return [
+            (
+                action,
+                "arn:aws:lambda:eu-central-1:123456789012:function:hotplug-prod-run:1/durable-execution/r/1",
+            )
+        ]
     resources = {
         "lambda": "arn:aws:lambda:eu-central-1:123456789012:function:hotplug-prod-{}:live".format,
         "sqs": lambda _: "Storage/InstallQueue.Arn",

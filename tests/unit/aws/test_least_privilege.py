@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from infra.aws import rights
-from infra.aws.functions import Domain, function_stack
-from infra.functions import EVENT_RIGHTS, Durable, Function, FunctionTable
-from tests.aws_templates import Deployment, deployed, transformed
+from infra.functions import DURABLE, DURABLE_RETENTION_DAYS, DURABLE_TIMEOUT_S, EVENT_RIGHTS, FunctionTable
+from tests.aws_templates import Deployment, deployed
 
 # Actions that know no resource, or whose resource does not exist before Lambda makes it.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/
@@ -99,7 +98,9 @@ def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: Functi
     expected = {
         "database": {"rds-db"}, "secrets": {"kms"}, "presign": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
         "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"},
-        "maintain_artifacts": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"}, "internet": set(),
+        "maintain_artifacts": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"},
+        "invoke_run": {"lambda"}, "watch_runs": {"lambda"}, "keep_run_values": {"s3", "kms"},
+        "remove_run_values": {"s3"}, "internet": set(),
         "ask_model": {"secretsmanager", "kms"}, "administer_database": {"secretsmanager", "kms"},
     }  # fmt: skip
     functions = deployment.functions()
@@ -110,6 +111,7 @@ def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: Functi
             for action in listed(statement["Action"])
         }
         always = {"logs", "xray"} | ({"sqs"} if function.queue else set())
+        always |= {"lambda", "kms"} if function.durable else set()
         always |= {"ec2"} if "VpcConfig" in functions[function.name] else set()
         wanted = set().union(*(expected[right] for right in function.rights))
         assert services == always | wanted, function.name
@@ -143,24 +145,25 @@ def test_the_bedrock_model_is_the_only_one_that_may_be_asked(
     assert "HOTPLUG_LLM_PROVIDER" not in none.function("agents-invoke_agent")["Environment"]["Variables"]
 
 
-def test_a_durable_function_gets_its_configuration_and_its_rights_on_itself_alone() -> None:
-    function = Function(
-        "flow_run", "app.flow_run", "direct", 300, 512, durable=Durable(86_400, 14), rights=("database",)
-    )
-    document = function_stack(Domain("events", (function,)), {}).as_dict()
-    resources = transformed(document)["Resources"]
-    assert resources["FlowRun"]["Properties"]["DurableConfig"] == {
-        "ExecutionTimeout": 86_400,
-        "RetentionPeriodInDays": 14,
-    }
-    assert resources["FlowRun"]["Properties"]["KmsKeyArn"] == {"Ref": "StorageKeyArn"}
-    assert resources["FlowRunAliaslive"]["Properties"]["Name"] == "live"
-    (own,) = [
-        statement
-        for statement in resources["FlowRunRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
-        if "lambda:CheckpointDurableExecution" in statement["Action"]
-    ]
-    assert own["Resource"]["Fn::Sub"].endswith(":function:${Prefix}-flow_run:*")
+def test_durable_runs_get_their_configuration_and_rights_on_themselves_alone(
+    deployment: Deployment, table: FunctionTable
+) -> None:
+    functions = deployment.functions()
+    assert {name for name in functions if "DurableConfig" in functions[name]} == DURABLE
+    for name in DURABLE:
+        assert functions[name]["DurableConfig"] == {
+            "ExecutionTimeout": DURABLE_TIMEOUT_S,
+            "RetentionPeriodInDays": DURABLE_RETENTION_DAYS,
+        }
+        assert functions[name]["KmsKeyArn"] == "Storage/StorageKey.Arn"
+        own = [
+            s
+            for s in deployment.statements(functions[name])
+            if "lambda:CheckpointDurableExecution" in s["Action"]
+        ]
+        assert [s["Resource"].rpartition("function:")[2] for s in own] == [
+            f"{functions[name]['FunctionName']}:*"
+        ]
 
 
 # -- what is secret ------------------------------------------------------------------------------------------------

@@ -143,6 +143,8 @@ def test_a_function_has_a_way_to_what_it_calls_and_to_nothing_more(
         "read_artifacts": {"Network/StorageEndpoint"}, "write_artifacts": {"Network/StorageEndpoint"},
         "register_artifacts": {"Network/StorageEndpoint"},
         "maintain_artifacts": {"Network/StorageEndpoint"}, "invoke_runtime": {services}, "announce": {services},
+        "invoke_run": {services}, "watch_runs": {services},
+        "keep_run_values": {"Network/StorageEndpoint"}, "remove_run_values": {"Network/StorageEndpoint"},
         "ask_model": {services, "internet"},
         "administer_database": {services, "Network/StorageEndpoint", "Network/ClusterGroup:3306"},
     }  # fmt: skip
