@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run demo test test-mysql check bench clean format
+.PHONY: run demo test test-mysql check bench package clean format
 
 run: .venv/.local .venv-ministack/.stamp
 	$(BIN)/python -m infra.walkthrough --serve
@@ -33,12 +33,16 @@ bench: .venv/.dev .venv-ministack/.stamp
 	tools/database-server
 	$(BIN)/python -m bench
 
+package: STAGE ?= dev
+package: .venv/.dev
+	$(BIN)/python -m infra.aws package --stage $(STAGE)
+
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .local .venv .venv-ministack .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .local build .venv .venv-ministack .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.local: requirements.txt requirements-local.txt

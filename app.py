@@ -113,6 +113,6 @@ def run(event: Any, context: Any) -> Any:
 
 @app.lambda_function(name="migrate")
 def migrate(event: Any, context: Any) -> dict[str, Any]:
-    from chalicelib.events import migration
+    from chalicelib.events import deployment
 
-    return migration.migrate(event, context)
+    return deployment.handle(event, context)

@@ -55,6 +55,29 @@ EVENT_LIMITS: Mapping[str, Limits] = {
 }
 DEFAULT_EVENT_LIMITS = Limits(120, 512)
 
+# What an event function may do, as endpoints declare it themselves. infra/aws/rights.py says what each right means.
+EVENT_RIGHTS: Mapping[str, tuple[str, ...]] = {
+    "register": ("database", "register_artifacts", "secrets", "presign", "invoke_runtime"),
+    # It sends the callbacks of runs, too.
+    "sweep": (
+        "database",
+        "maintain_artifacts",
+        "announce",
+        "invoke_run",
+        "watch_runs",
+        "secrets",
+        "internet",
+    ),
+    "lost_events": ("database", "maintain_artifacts", "announce"),
+    "expired_uploads": ("database", "maintain_artifacts", "announce"),
+    "daily": ("database", "maintain_artifacts", "remove_run_values"),
+    "run": ("database", "keep_run_values", "secrets", "presign", "invoke_runtime", "internet", "ask_model"),
+    "runtime": (),
+    "runtime_network": (),
+    "migrate": ("administer_database",),
+}
+DEFAULT_EVENT_RIGHTS = ("database",)
+
 
 @dataclass(frozen=True)
 class Function:
@@ -71,7 +94,7 @@ class Function:
     per_tenant
         Its environments belong to one tenant each, and it has no rights: no database, no credentials.
     rights
-        What an endpoint declared; packaging makes the role from it.
+        What an endpoint declared, or EVENT_RIGHTS; packaging makes the role from it.
     queue
         For kind `sqs`: the queue's name.
     concurrency
@@ -285,6 +308,7 @@ def _event_function(event: Mapping[str, Any]) -> Function:
         environment=environment,
         per_tenant=name in PER_TENANT,
         durable=name in DURABLE,
+        rights=EVENT_RIGHTS.get(name, DEFAULT_EVENT_RIGHTS),
         queue=event.get("queue"),
         concurrency=event.get("concurrency"),
         schedule=event.get("schedule"),

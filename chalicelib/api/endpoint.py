@@ -228,6 +228,10 @@ def _audit_read(declared: Endpoint, request: Request) -> None:
 
 def _open_request(declared: Endpoint, http: Any, request_id: str) -> Request:
     nobody = Caller(0, "", 0, "viewer", request_id)
+    if "database" not in declared.rights:
+        # Its function, deployed by itself, is told of none.
+        none: Any = None
+        return Request(nobody, {}, {}, None, {}, http.headers, none, none, declared.path)
     return Request(nobody, {}, {}, None, {}, http.headers, process.database(), process.cache(), declared.path)
 
 

@@ -22,6 +22,12 @@ TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 TEXT: dict[str, Any] = {"type": "string"}
 
+# Every job, those of runs included, which are looked after and tell of their ends.
+RUNS_ANY_JOB = (
+    "database", "maintain_artifacts", "announce", "invoke_run", "watch_runs", "remove_run_values", "secrets",
+    "internet",
+)  # fmt: skip
+
 FAILURE = resource("JobFailure", {"action": TEXT, "target": TEXT, "code": TEXT})
 OUTCOME: dict[str, Any] = {
     "planned": COUNT,
@@ -75,7 +81,7 @@ def list_jobs(request: Request) -> dict[str, Any]:
 
 @endpoint(
     blueprint, "POST", "/maintenance/{job}", role="admin", idempotent=True,
-    body=ORDER, body_optional=True, rights=("database", "maintain_artifacts", "announce"),
+    body=ORDER, body_optional=True, rights=RUNS_ANY_JOB,
     returns={200: RUN}, summary="Run a job now, or with `dryRun` only show what it would do",
 )  # fmt: skip
 def run_job(request: Request) -> Answer:

@@ -211,6 +211,8 @@ class DatabaseService:
         Seconds after which an idle connection is replaced (RDS Proxy ends idle clients after 30 minutes).
     ca_file
         PEM bundle that verifies the server; TLS is off on loopback when it is None and on everywhere else.
+    iam
+        Sign in with tokens of the function's role instead of the URL's password.
 
     As a context manager it yields a session whose work is committed at the end.
     """
@@ -224,6 +226,7 @@ class DatabaseService:
         pool_recycle: int = 1200,
         *,
         ca_file: str | None = None,
+        iam: bool = False,
     ) -> None:
         # Its listeners bump the cache versions: no process may write without them.
         from chalicelib.core import cache_log  # noqa: F401
@@ -243,6 +246,10 @@ class DatabaseService:
             }
         self.engine: Engine = create_engine(self._url, isolation_level="AUTOCOMMIT", **options)
         tune(self.engine)
+        if iam:
+            from chalicelib.core.database_token import sign_in_with_tokens
+
+            sign_in_with_tokens(self.engine)
         self.load = QueryLoad(self.engine)
         self._units = self.engine.execution_options(hotplug_unit=True)
         if self.is_sqlite:

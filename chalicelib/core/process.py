@@ -17,8 +17,10 @@ from chalicelib.core.settings import settings
 
 if TYPE_CHECKING:
     from chalicelib.core.breaker import Breaker
+    from chalicelib.core.deployment_secrets import DeploymentSecrets
     from chalicelib.core.http_out import HttpOut
     from chalicelib.core.llm import Llm
+    from chalicelib.core.settings import LlmSettings
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
 INSTANCE_ID = uuid4().hex
@@ -28,7 +30,9 @@ FUNCTION_NAME = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
 @lru_cache(maxsize=1)
 def database() -> DatabaseService:
     """Return this process's database service; nothing connects before the first statement."""
-    return DatabaseService(settings().database_url, ca_file=settings().database_ca)
+    return DatabaseService(
+        settings().database_url, ca_file=settings().database_ca, iam=settings().database_iam
+    )
 
 
 @lru_cache(maxsize=1)
@@ -86,11 +90,24 @@ def llm(app_id: int) -> Llm:
     if chosen is None:
         return NoLlm()
     if chosen.url is not None:
-        return llm_at(app_id, chosen.url, chosen.model, lambda: chosen.key)
+        return llm_at(app_id, chosen.url, chosen.model, _key_of(chosen))
     from chalicelib.core.llm_bedrock import BedrockLlm
     from chalicelib.core.llm_report import ReportedLlm
 
     return ReportedLlm(BedrockLlm(_bedrock, chosen.model), app_id, chosen.model)
+
+
+def _key_of(chosen: LlmSettings) -> Callable[[], str | None]:
+    secret = chosen.key_secret
+    return (lambda: chosen.key) if secret is None else (lambda: deployment_secrets().value(secret))
+
+
+@lru_cache(maxsize=1)
+def deployment_secrets() -> DeploymentSecrets:
+    """Return the deployment's own secrets, as this process has read them."""
+    from chalicelib.core.deployment_secrets import DeploymentSecrets
+
+    return DeploymentSecrets()
 
 
 def llm_at(app_id: int, url: str, model: str | None, key: Callable[[], str | None]) -> Llm:
@@ -143,7 +160,7 @@ def forget() -> None:
     for a process that goes on under other settings, such as a restored snapshot or a test."""
     if database.cache_info().currsize:
         database().close()
-    for made in (database, cache, rate_limit, breaker, heartbeat, _bedrock, settings):
+    for made in (database, cache, rate_limit, breaker, heartbeat, _bedrock, deployment_secrets, settings):
         made.cache_clear()
     use_http(None)
     use_llm(None)

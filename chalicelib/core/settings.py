@@ -29,12 +29,15 @@ class LlmSettings:
     ----------
     url
         Base of the chat completions; None with Bedrock, whose endpoint is the region's.
+    key_secret
+        Instead of the key: the name or ARN of the secret that is the key.
     """
 
     provider: str
     model: str
     url: str | None
     key: str | None = field(repr=False)
+    key_secret: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Settings:
     # Holds a password: a log line that prints the settings must not show it.
     database_url: str = field(repr=False)
     database_ca: str | None
+    # Sign in with tokens of the function's role.
+    database_iam: bool
     bucket: str
     install_queue_url: str | None
     runtime_function: str
@@ -114,6 +119,7 @@ class Settings:
         settings = cls(
             database_url=_database_url(env, problems),
             database_ca=env.get("HOTPLUG_DATABASE_CA") or None,
+            database_iam=_database_iam(env, problems),
             bucket=env.get("HOTPLUG_BUCKET") or "hotplug",
             install_queue_url=env.get("HOTPLUG_INSTALL_QUEUE_URL") or None,
             runtime_function=env.get("HOTPLUG_RUNTIME_FUNCTION") or "runtime",
@@ -154,7 +160,8 @@ def _origins(text: str, problems: list[str]) -> frozenset[str]:
 def _llm(env: Mapping[str, str], problems: list[str]) -> LlmSettings | None:
     provider, model = env.get("HOTPLUG_LLM_PROVIDER") or "openai", env.get("HOTPLUG_LLM_MODEL") or ""
     url, key = env.get("HOTPLUG_LLM_URL") or None, env.get("HOTPLUG_LLM_KEY") or None
-    if not (env.get("HOTPLUG_LLM_PROVIDER") or model or url or key):
+    key_secret = env.get("HOTPLUG_LLM_KEY_SECRET") or None
+    if not (env.get("HOTPLUG_LLM_PROVIDER") or model or url or key or key_secret):
         return None
     from chalicelib.core.llm_request import is_key, is_model
 
@@ -162,15 +169,18 @@ def _llm(env: Mapping[str, str], problems: list[str]) -> LlmSettings | None:
         problems.append(f"HOTPLUG_LLM_PROVIDER must be one of {', '.join(LLM_PROVIDERS)}")
     if not is_model(model):
         problems.append("HOTPLUG_LLM_MODEL must name a model in 1 to 256 printable characters")
-    if provider == "bedrock" and (url or key):
+    if provider == "bedrock" and (url or key or key_secret):
         problems.append(
-            "HOTPLUG_LLM_URL and HOTPLUG_LLM_KEY are not for Bedrock, which is called with the role"
+            "HOTPLUG_LLM_URL, HOTPLUG_LLM_KEY and HOTPLUG_LLM_KEY_SECRET are not for Bedrock, which is called with "
+            "the role"
         )
+    if key and key_secret:
+        problems.append("HOTPLUG_LLM_KEY and HOTPLUG_LLM_KEY_SECRET exclude each other")
     if provider == "openai" and not _is_base_url(url or ""):
         problems.append("HOTPLUG_LLM_URL must be a URL such as https://api.openai.com/v1")
     if key and not is_key(key):
         problems.append("HOTPLUG_LLM_KEY must be 1 to 4096 visible ASCII characters")
-    return LlmSettings(provider, model, url, key)
+    return LlmSettings(provider, model, url, key, key_secret)
 
 
 def _is_base_url(text: str) -> bool:
@@ -183,6 +193,15 @@ def _is_base_url(text: str) -> bool:
     except Invalid:
         return False
     return True
+
+
+def _database_iam(env: Mapping[str, str], problems: list[str]) -> bool:
+    auth = env.get("HOTPLUG_DATABASE_AUTH") or "password"
+    if auth not in ("password", "iam"):
+        problems.append("HOTPLUG_DATABASE_AUTH must be password or iam")
+    if auth == "iam" and not env.get("HOTPLUG_DATABASE_URL", "mysql").startswith("mysql"):
+        problems.append("HOTPLUG_DATABASE_AUTH=iam is for MySQL on RDS")
+    return auth == "iam"
 
 
 def _database_url(env: Mapping[str, str], problems: list[str]) -> str:

@@ -7,8 +7,9 @@ under the same lock, and the first admin app is created.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,9 @@ def migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def migrate_database(
-    database: DatabaseService, agent_tables: Sequence[OwnedTable] | None = None
+    database: DatabaseService,
+    agent_tables: Sequence[OwnedTable] | None = None,
+    admin: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
     """Do what `migrate` says on the given database, which is created where it is absent.
 
@@ -113,6 +116,8 @@ def migrate_database(
     ----------
     agent_tables
         What the agents declare; None for the agents of this release, which then get their rows, too.
+    admin
+        Where the first admin's key and the hash of its secret are; see `apps.service.ensure_first_admin`.
     """
     from chalicelib.agents.tables.migration import migrate_agent_tables
     from chalicelib.agents.tables.rows import sync_agents
@@ -124,7 +129,7 @@ def migrate_database(
         report = migrate_agent_tables(connection, _declared() if agent_tables is None else agent_tables)
     if agent_tables is None:
         database.run(lambda session: sync_agents(session, _registry().all()))
-    credential = database.run(lambda session: ensure_first_admin(_alone(session)))
+    credential = database.run(lambda session: ensure_first_admin(_alone(session), admin))
     return {
         "revision": revision,
         "tables": len(MODELS),

@@ -1,4 +1,4 @@
-"""The walkthrough, as `make demo` runs it."""
+"""The walkthrough, as `make demo` runs it. With one function per endpoint it runs in test_least_privilege.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from infra.walkthrough.walk import Walkthrough
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("per_endpoint", [False, True], ids=["one-api-function", "per-endpoint"])
-def test_every_step_holds(tmp_path: Path, per_endpoint: bool) -> None:
+def test_every_step_holds(tmp_path: Path) -> None:
     outside = Outside()
     try:
         with LocalStack(
             tmp_path / "local",
             api_processes=API_PROCESSES,
-            per_endpoint=per_endpoint,
             environment={"HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints()},
         ) as stack:
             walk = Walkthrough(stack, outside, tmp_path / "examples")

@@ -83,6 +83,8 @@ def test_empty_values_are_the_defaults() -> None:
             "HOTPLUG_DATABASE_URL must begin with mysql+pymysql:// or sqlite:///",
         ),
         ("HOTPLUG_DATABASE_URL", "", "HOTPLUG_DATABASE_URL (or MYSQL_HOST) is not set"),
+        ("HOTPLUG_DATABASE_AUTH", "kerberos", "HOTPLUG_DATABASE_AUTH must be password or iam"),
+        ("HOTPLUG_DATABASE_AUTH", "iam", "HOTPLUG_DATABASE_AUTH=iam is for MySQL on RDS"),
     ],
 )
 def test_a_bad_setting_stops_the_start(name: str, value: str, problem: str) -> None:
@@ -137,6 +139,18 @@ def test_a_language_model_is_optional() -> None:
     assert Settings.from_environment(URL | bedrock).llm == LlmSettings("bedrock", "eu.x-v1:0", None, None)
 
 
+def test_a_model_names_the_secret_that_is_its_key() -> None:
+    found = Settings.from_environment(URL | LLM | {"HOTPLUG_LLM_KEY_SECRET": "arn:llm"}).llm
+    assert found is not None
+    assert (found.key, found.key_secret) == (None, "arn:llm")
+
+
+def test_a_function_signs_in_with_its_role_where_it_is_told_to() -> None:
+    there = {"MYSQL_HOST": "db.example", "HOTPLUG_DATABASE_AUTH": "iam"}
+    assert Settings.from_environment(there).database_iam
+    assert not Settings.from_environment(URL).database_iam
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
@@ -147,6 +161,15 @@ def test_a_language_model_is_optional() -> None:
         (LLM | {"HOTPLUG_LLM_PROVIDER": "bedrock"}, "HOTPLUG_LLM_URL"),
         ({"HOTPLUG_LLM_PROVIDER": "bedrock"}, "HOTPLUG_LLM_MODEL"),
         (LLM | {"HOTPLUG_LLM_KEY": "hush hush"}, "HOTPLUG_LLM_KEY"),
+        (LLM | {"HOTPLUG_LLM_KEY": "hush", "HOTPLUG_LLM_KEY_SECRET": "name"}, "HOTPLUG_LLM_KEY and"),
+        (
+            {
+                "HOTPLUG_LLM_PROVIDER": "bedrock",
+                "HOTPLUG_LLM_MODEL": "m",
+                "HOTPLUG_LLM_KEY_SECRET": "name",
+            },
+            "HOTPLUG_LLM_URL",
+        ),
         (LLM | {"HOTPLUG_LLM_MODEL": "a\nb"}, "HOTPLUG_LLM_MODEL"),
     ],
 )

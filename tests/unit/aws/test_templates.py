@@ -1,0 +1,229 @@
+"""The templates as a whole: what AWS's own tools say of them, and that they name what the application has."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.aws.root import Packaged
+from infra.functions import FunctionTable
+from tests.aws_templates import Deployment, transformed
+
+ROOT = Path(__file__).resolve().parents[3]
+MAX_RESOURCES = 400
+Documents = dict[str, dict[str, dict[str, Any]]]
+
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    """Whether a stack has a function of a shape that no stack before it had: 87 endpoints differ in names only."""
+    shapes = {
+        json.dumps(
+            [
+                sorted(resource["Properties"]),
+                resource["Properties"].get("Policies"),
+                resource.get("Condition"),
+            ]
+        )
+        if resource["Type"] == "AWS::IAM::Role"
+        else f"{resource['Type']} {sorted(resource['Properties'])}"
+        for resource in json.loads(re.sub(r"function:\$\{Prefix\}-[\w-]+", "function:x", path.read_text()))[
+            "Resources"
+        ].values()
+    }
+    new = not shapes <= seen
+    seen |= shapes
+    return new
+
+
+def test_cfn_lint_finds_nothing(documents: Documents, tmp_path: Path) -> None:
+    seen: set[str] = set()
+    chosen = []
+    for stage, files in documents.items():
+        (tmp_path / stage).mkdir()
+        for name, document in files.items():
+            path = tmp_path / stage / name
+            path.write_text(json.dumps(document))
+            # The stages differ in a few templates; the others are linted once.
+            if stage == "prod" or document != documents["prod"][name]:
+                chosen.append(path)
+    chosen = [path for path in chosen if not path.name.startswith("functions-") or _is_new(path, seen)]
+    command = [Path(sys.executable).with_name("cfn-lint"), "--config-file", ROOT / "infra/aws/.cfnlintrc.yaml",
+               "--format", "parseable", "--include-checks", "W", "-t", *chosen]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_each_rule_that_is_not_asked_has_its_reason() -> None:
+    lines = (ROOT / "infra/aws/.cfnlintrc.yaml").read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"\s+- [EWI]\d+", line):
+            assert re.match(r"\s+# .{20,}", before), line
+
+
+def test_after_the_transform_no_stack_comes_near_the_limit(documents: Documents, stage: str) -> None:
+    sizes = {name: len(transformed(document)["Resources"]) for name, document in documents[stage].items()}
+    assert max(sizes.values()) <= MAX_RESOURCES, sizes
+    assert "AWS::Serverless::" not in json.dumps([transformed(found) for found in documents[stage].values()])
+    # A template that a URL names has at most 1 MB, parameters and outputs are at most 200.
+    for name, document in documents[stage].items():
+        assert len(json.dumps(transformed(document))) < 1_000_000, name
+        assert len(document.get("Parameters", {})) <= 200, name
+        assert len(document.get("Outputs", {})) <= 200, name
+
+
+def test_routes_functions_and_operations_are_the_same(deployment: Deployment, table: FunctionTable) -> None:
+    import app
+    from chalicelib.api.openapi import document
+
+    routed = {(method, path) for path, methods in app.app.routes.items() for method in methods}
+    described = {
+        (method.upper(), path)
+        for path, operations in document()["paths"].items()
+        for method in operations
+        if method in ("get", "put", "post", "patch", "delete")
+    }
+    (api,) = deployment.of_type("AWS::ApiGateway::RestApi").values()
+    integrated = {
+        (method.upper(), path): operation["x-amazon-apigateway-integration"]["uri"]
+        for path, operations in api["Body"]["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert routed == described == set(integrated)
+    aliases = {alias["FunctionName"]: alias for alias in deployment.of_type("AWS::Lambda::Alias").values()}
+    logical = {
+        properties["FunctionName"]: name
+        for name, properties in deployment.of_type("AWS::Lambda::Function").items()
+    }
+    functions = deployment.functions()
+    for (method, path), uri in integrated.items():
+        name = re.fullmatch(r".*:function:([\w-]+):live/invocations", uri)
+        assert name is not None, uri
+        served, _, _ = table.route(method, path)
+        assert name[1].endswith(f"-{served.name}")
+        assert aliases[logical[name[1]]]["Name"] == "live"
+        variables = functions[served.name]["Environment"]["Variables"]
+        assert variables["HOTPLUG_ENDPOINT"] == served.environment["HOTPLUG_ENDPOINT"]
+    assert {name for name in functions if functions[name]["Handler"] == "app.app"} == {
+        route.function.name for route in table.routes
+    }
+
+
+def test_the_gateway_may_call_each_function_for_its_own_method_only(
+    deployment: Deployment, table: FunctionTable
+) -> None:
+    allowed = {
+        permission["FunctionName"]: permission["SourceArn"]
+        for permission in deployment.of_type("AWS::Lambda::Permission").values()
+        if permission["Principal"] == "apigateway.amazonaws.com"
+    }
+    assert len(allowed) == len(table.routes)
+    for route in table.routes:
+        (source,) = [arn for name, arn in allowed.items() if name.endswith(f"-{route.function.name}:live")]
+        assert source.endswith(f"/api/{route.method}{re.sub('{[^}]+}', '*', route.path)}")
+
+
+def test_every_function_of_the_table_is_deployed_as_declared(
+    deployment: Deployment, table: FunctionTable
+) -> None:
+    functions = deployment.functions()
+    assert set(functions) == {function.name for function in table.functions}
+    roles = [properties["Role"] for properties in functions.values()]
+    assert len(set(roles)) == len(roles)
+    for function in table.functions:
+        properties = functions[function.name]
+        assert (properties["Timeout"], properties["MemorySize"]) == (function.timeout_s, function.memory_mb)
+        assert properties["Runtime"] == "python3.13"
+        assert properties["TracingConfig"] == {"Mode": "Active"}
+        assert len(properties["FunctionName"]) <= 64
+        tenancy = {"TenantIsolationMode": "PER_TENANT"} if function.per_tenant else None
+        assert properties.get("TenancyConfig") == tenancy
+
+
+def test_events_trigger_the_aliases_of_their_functions(
+    deployment: Deployment, table: FunctionTable, packaged: Packaged
+) -> None:
+    assert set(packaged.events) == {f.name for f in table.functions if f.kind in ("sqs", "schedule")}
+    mappings = deployment.of_type("AWS::Lambda::EventSourceMapping").values()
+    assert len(mappings) == len([f for f in table.functions if f.kind == "sqs"])
+    queues = deployment.of_type("AWS::SQS::Queue")
+    for mapping in mappings:
+        function = deployment.resources[mapping["FunctionName"].removesuffix("Aliaslive")]["Properties"]
+        queue = queues[mapping["EventSourceArn"].removesuffix(".Arn")]
+        assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
+    rules = {
+        str(rule["ScheduleExpression"]): rule for rule in deployment.of_type("AWS::Events::Rule").values()
+    }
+    assert set(rules) == {f.schedule for f in table.functions if f.kind == "schedule"}
+    assert all(target["DeadLetterConfig"] for rule in rules.values() for target in rule["Targets"])
+
+
+def test_the_migration_runs_before_any_other_function_changes(documents: Documents, stage: str) -> None:
+    resources = documents[stage]["template.json"]["Resources"]
+    for name, resource in resources.items():
+        if name.startswith("Functions") and name != "FunctionsMigration":
+            assert resource["DependsOn"] == ["FunctionsMigration"]
+    (migration,) = [r for r in documents[stage]["functions-migration.json"]["Resources"].values()
+                    if r["Type"] == "Custom::Migration"]  # fmt: skip
+    assert migration["Properties"]["Release"] == "release"
+    assert migration["Properties"]["ServiceTimeout"] == 600
+
+
+def test_the_gateway_answers_in_the_shape_of_every_other_problem(deployment: Deployment) -> None:
+    (api,) = deployment.of_type("AWS::ApiGateway::RestApi").values()
+    responses = api["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "MISSING_AUTHENTICATION_TOKEN", "THROTTLED"} <= set(responses)
+    for kind, response in responses.items():
+        filled = re.sub(r"\$context\.status", "418", response["responseTemplates"]["application/json"])
+        problem = json.loads(filled)
+        assert problem["type"] == f"urn:hotplug:problem:{problem['code']}", kind
+        assert problem["status"] == response.get("statusCode", 418)
+        assert (
+            response["responseParameters"]["gatewayresponse.header.Content-Type"]
+            == "'application/problem+json'"
+        )
+    assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert "multipart/form-data" in api["Body"]["x-amazon-apigateway-binary-media-types"]
+
+
+def test_what_must_outlive_the_stack_does(documents: Documents, stage: str) -> None:
+    kept = {"AWS::S3::Bucket": "Retain", "AWS::KMS::Key": "Retain", "AWS::SecretsManager::Secret": "Retain",
+            "AWS::RDS::DBCluster": "Snapshot"}  # fmt: skip
+    for document in documents[stage].values():
+        for name, resource in document["Resources"].items():
+            if policy := kept.get(resource["Type"]):
+                assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == policy, name
+
+
+def test_prod_is_protected_and_dev_is_cheap(documents: Documents) -> None:
+    def defaults(stage: str) -> dict[str, Any]:
+        return {k: v.get("Default") for k, v in documents[stage]["template.json"]["Parameters"].items()}
+
+    dev, prod = defaults("dev"), defaults("prod")
+    assert (prod["DeletionProtection"], dev["DeletionProtection"]) == ("true", "false")
+    assert (prod["InterfaceEndpoints"], dev["InterfaceEndpoints"]) == ("yes", "no")
+    instances = {
+        stage: [n for n, r in documents[stage]["database.json"]["Resources"].items()
+                if r["Type"] == "AWS::RDS::DBInstance"]
+        for stage in ("dev", "prod")
+    }  # fmt: skip
+    assert instances == {"dev": ["Writer"], "prod": ["Writer", "Reader1"]}
+
+
+@pytest.mark.parametrize(
+    "encrypted", ["AWS::RDS::DBCluster", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SNS::Topic"]
+)
+def test_what_is_kept_is_encrypted(deployment: Deployment, encrypted: str) -> None:
+    for name, properties in deployment.of_type(encrypted).items():
+        assert any(
+            properties.get(key)
+            for key in ("StorageEncrypted", "BucketEncryption", "SqsManagedSseEnabled", "KmsMasterKeyId")
+        ), name
