@@ -38,6 +38,13 @@ class _Task:
     deadline: float = 0.0
     abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def join(self) -> None:
+        """Wait for the thread itself: what it does last comes after `done`."""
+        self.done.wait()
+        if self.thread is not None:
+            self.thread.join()
 
 
 class ExpressSteps:
@@ -105,7 +112,7 @@ class ExpressSteps:
     def close(self) -> None:
         """Wait for every thread; each of their calls has a time limit of its own."""
         for task in self._running:
-            task.done.wait()
+            task.join()
         self._running.clear()
 
     # -- the run's thread --------------------------------------------------------------------------------------
@@ -122,7 +129,9 @@ class ExpressSteps:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._pending.append(heapq.heappop(self._later)[2])
-        self._running = [task for task in self._running if not (task.abandoned and task.done.is_set())]
+        for task in [task for task in self._running if task.abandoned and task.done.is_set()]:
+            task.join()
+            self._running.remove(task)
         while self._pending and len(self._running) < self._room:
             self._launch(self._pending.popleft())
 
@@ -140,6 +149,7 @@ class ExpressSteps:
         self._running.append(task)
         try:
             thread.start()
+            task.thread = thread
         except RuntimeError as error:
             # There are no more threads: the attempt has failed, and `close` need not wait for it.
             task.done.set()
@@ -154,6 +164,7 @@ class ExpressSteps:
         return max(0.001, min(nearest - now, TICK_S))
 
     def _finished(self, task: _Task, result: Result | None, error: BaseException | None) -> Ended | None:
+        task.join()
         if task.abandoned:
             return None
         self._running.remove(task)
