@@ -28,6 +28,7 @@ from infra.walkthrough.outside import Outside
 from infra.walkthrough.steps import API_PROCESSES
 from infra.walkthrough.walk import Walkthrough
 from tests.aws_templates import Deployment, deployed
+from tests.flow_builders import chain, end, flow, node, output, ref, start
 from tests.integration.plugin_world import WASM, package
 from tests.ministack import Ministack, running_ministack
 
@@ -64,6 +65,15 @@ ELSEWHERE = {
     ("maintain_artifacts", "s3:DeleteObjectVersion", "incoming"): "tests/unit/plugins/test_maintenance.py",
     ("maintain_artifacts", "s3:GetObjectVersion", "incoming"): "tests/unit/plugins/test_maintenance.py",
     ("administer_database", "secretsmanager:GetSecretValue", ""): "tests/integration/test_deployment.py",
+}
+# Actions that no test takes to AWS's client: what would have to come first.
+UNREACHED = {
+    (
+        "watch_runs",
+        "lambda:GetDurableExecution",
+        "",
+    ): "a durable run whose function has died, half an hour later",
+    ("remove_run_values", "s3:DeleteObjectVersion", "runs"): "a run that was made thirty days ago",
 }
 
 
@@ -152,8 +162,33 @@ def go_on(stack: LocalStack) -> None:
         )
         failed = abandoned(stack, api, package("abandoned"))
         call("POST", f"/plugins/installs/{failed}/retry", json={})
+        answered(call)
         for job in ("sweep", "tombstoned_objects", "lost_events", "expired_uploads"):
             call("POST", f"/maintenance/{job}", json={})
+
+
+def answered(call: Any) -> None:
+    """Run a flow that makes more than a checkpoint takes, asks, and goes on with both."""
+    writing = node(
+        "ifly-code::1",
+        {"code": "def main():\n    return {'text': 'x' * 300_000}"},
+        outputs=[output("text")],
+    )
+    asking = node("question-answer::1", {"question": "Which text?", "answerType": "direct"})
+    said = ref("said", "question-answer::1", "content")
+    nodes = [
+        start(),
+        writing,
+        asking,
+        end(said, ref("text", "ifly-code::1", "text"), template="{{said}} {{text}}"),
+    ]
+    made = call("POST", "/flows", json={"name": "Asking", "data": flow(nodes, chain(*nodes))})
+    call("POST", f"/flows/{made['flowId']}/publish", json={"version": "v1"})
+    run = call("POST", f"/flows/{made['flowId']}/runs", json={})
+    assert run["state"] == "waiting", run
+    body = {"eventId": run["event"]["eventId"], "action": "resume", "content": "This", "waitSeconds": 25}
+    done = call("POST", f"/runs/{run['runId']}/resume", json=body)
+    assert done["state"] == "succeeded", done
 
 
 def abandoned(stack: LocalStack, api: httpx.Client, content: bytes) -> str:
@@ -245,7 +280,7 @@ def test_no_right_grants_an_action_that_nobody_used(calls: list[Call], table: Fu
         holders = [function.name for function in table.functions if name in function.rights]
         used = set().union(*(by_function.get(holder, set()) for holder in holders))
         idle |= {(name, action, where) for action, where in granted(right) if (action, where) not in used}
-    assert idle == set(ELSEWHERE)
+    assert idle == set(ELSEWHERE) | set(UNREACHED)
 
 
 def folder(resource: Any) -> str:
