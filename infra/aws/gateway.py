@@ -122,6 +122,10 @@ def api_stack(rest_api: Json, routes: Iterable[Route]) -> Template:
     properties = copy.deepcopy(rest_api["Properties"])
     served = {(route.method, route.path): route.function for route in routes}
     _integrate(properties["DefinitionBody"], served)
+    # A stage with an access log is refused while the account has no role for it. A reference waits for the role; what
+    # exists under a condition only cannot be depended on by name.
+    told = sub("Hotplug (logs by ${GatewayAccountRole})")
+    properties["Description"] = choose("SetsGatewayAccount", told, "Hotplug")
     template.add("RestApi", "AWS::Serverless::Api", properties)
     for (method, path), function in sorted(served.items()):
         _permission(template, method, path, function)

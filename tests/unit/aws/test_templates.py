@@ -14,7 +14,7 @@ import pytest
 
 from infra.aws.root import Packaged
 from infra.functions import FunctionTable
-from tests.aws_templates import Deployment, transformed
+from tests.aws_templates import Deployment, deployed, transformed
 
 ROOT = Path(__file__).resolve().parents[3]
 MAX_RESOURCES = 400
@@ -192,6 +192,15 @@ def test_the_gateway_answers_in_the_shape_of_every_other_problem(deployment: Dep
         )
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
     assert "multipart/form-data" in api["Body"]["x-amazon-apigateway-binary-media-types"]
+
+
+def test_the_api_waits_for_the_account_to_have_a_role_for_its_logs(
+    documents: Documents, deployment: Deployment
+) -> None:
+    (api,) = deployment.of_type("AWS::ApiGateway::RestApi").values()
+    assert "Api/GatewayAccountRole" in api["Description"]
+    there = deployed(documents["prod"], GatewayAccount="exists")
+    assert not there.of_type("AWS::ApiGateway::Account")
 
 
 def test_what_must_outlive_the_stack_does(documents: Documents, stage: str) -> None:
