@@ -22,7 +22,7 @@ def running(handler: Callable[[Any, Any], Any]) -> Iterator[DurableFunctionTestR
         yield runner
     finally:
         scheduler = runner._scheduler
-        runner.close()
+        runner.close()  # type: ignore[no-untyped-call]
         # It stops its loop, and leaves it open.
         scheduler._thread.join(5)
         scheduler._loop.close()

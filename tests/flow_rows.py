@@ -17,7 +17,7 @@ from tests.tool_rows import put_apps as put_apps
 
 
 @contextmanager
-def flow_deployment(kind: str, folder: Path, **values: str) -> Iterator[Deployment]:
+def flow_deployment(kind: str, folder: Path, **values: Any) -> Iterator[Deployment]:
     """Serve Hotplug on a fresh database, `sqlite` or `mysql`, for many tests that each have tenants of their own:
     making the tables takes longer than most of them.
 

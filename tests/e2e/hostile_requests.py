@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tests.e2e.hostile import Hostile
 from tests.e2e.hostile_agents import agent_requests
 from tests.e2e.hostile_flows import flow_requests
+from tests.e2e.hostile_runs import run_requests
 from tests.e2e.hostile_tools import tool_requests
 
 VALIDATE = "/api/v1/plugins/validate-manifest"
@@ -22,7 +23,7 @@ def all_requests() -> list[Hostile]:
     """Return every request, each under a name of its own."""
     return [
         *_paths(), *_methods(), *_queries(), *_headers(), *_framing(), *_json(), *_types(), *_forms(), *tool_requests(),
-        *agent_requests(), *flow_requests(),
+        *agent_requests(), *flow_requests(), *run_requests(),
     ]  # fmt: skip
 
 

@@ -14,9 +14,11 @@ from sqlalchemy import select, text
 
 from chalicelib.apps.models import App
 from chalicelib.core import process, storage
+from chalicelib.flows import services as flow_services
 from chalicelib.flows.dao import LicenseDAO
 from chalicelib.flows.history import service as node_history
 from chalicelib.flows.history.dao import Entry, HistoryDAO
+from chalicelib.flows.runs import durable
 from chalicelib.flows.variables import service as variables
 from chalicelib.maintenance import service as maintenance
 from chalicelib.plugins import incoming
@@ -25,10 +27,12 @@ from chalicelib.plugins.models import FAILED, PluginInstall
 from tests import databases
 from tests.deployed_agents import make_tables
 from tests.events.world import package
+from tests.executions import InProcess
 from tests.fakes.functions import MemoryFunctions
 from tests.fakes.storage import MemoryStorage
 from tests.flow_rows import graph
 from tests.http import Deployment, Response, deployed
+from tests.integration.test_flow_runs import asking
 from tests.plans.explain import DERIVED, Fault, Recorder, faults, rows_read
 from tests.plans.growth import NAMES, ROWS, SHARE, chat, fill, flow_id, plugin_id, thread_id, tool_id
 from tests.plugin_rows import answer
@@ -90,6 +94,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ):
         storage.use(bucket)
         plugin_services.use(MemoryFunctions(runtime=lambda event: answer()))
+        executions = InProcess(
+            lambda payload, context: durable.handle(flow_services.flow_services(), payload["runId"], context)
+        )
+        flow_services.use(executions)
         try:
             keys = {role: deployment.credential(BUSY, role) for role in ("viewer", "admin")}
             keys["root"] = deployment.admin
@@ -101,6 +109,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 yield World(deployment, recorder, bucket, upstreams, keys)
         finally:
             plugin_services.use(None)
+            flow_services.use(None)
+            executions.close()
             storage.use(None)
 
 
@@ -268,6 +278,34 @@ def _speak_mcp(world: World) -> None:
     rpc("tools/call", name=page["tools"][0]["name"], arguments={})
 
 
+def _run_flows(world: World) -> None:
+    """Runs of every kind, of a new flow; and those of a flow with a past."""
+    data = asking()
+    flow = f"/flows/{world.call('POST', '/flows', {'name': 'Runs', 'data': data}).json['flowId']}"
+    world.call("POST", f"{flow}/debug-runs", {"waitSeconds": 0})
+    world.call("POST", f"{flow}/publish", {"version": "v1"})
+    for action in ("resume", "cancel"):
+        run = world.call("POST", f"{flow}/runs", {"parameters": {"query": "x"}}).json
+        body = {"eventId": run["event"]["eventId"], "action": "resume", "content": "Yes", "waitSeconds": 10}
+        world.call("POST", f"/runs/{run['runId']}/{action}", body if action == "resume" else {})
+    greets = f"/flows/{world.call('POST', '/flows', {'name': 'Greets', 'data': graph()}).json['flowId']}"
+    world.call("POST", f"{greets}/publish", {"version": "v1"})
+    assert world.call("POST", f"{greets}/runs").json["state"] == "succeeded"
+    world.call("POST", f"/flows/{FLOW}/publish", {"version": "v250"})
+    for place in (f"/flows/{FLOW}", greets):
+        world.pages(f"{place}/runs")
+    busy = world.call("GET", f"/flows/{FLOW}/runs?limit=100").json["items"][-1]["runId"]
+    world.call("GET", f"/runs/{busy}", role="viewer")
+    world.pages(f"/runs/{busy}/nodes")
+    for after in (0, 3):
+        world.call("GET", f"/runs/{busy}/events?after={after}")
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    called = {**message, "params": {"name": "flow_Greets", "arguments": {}}}
+    assert not world.call("POST", "/mcp", called).json["result"]["isError"]
+    listed = world.call("POST", "/mcp", {**message, "method": "tools/list", "params": {}}).json["result"]
+    assert "flow_Runs" in [tool["name"] for tool in listed["tools"]]
+
+
 def _install_by_events(world: World) -> None:
     content = package("1.0.0", "dropped")
     key = f"incoming/drop/{BUSY}/x.zip"
@@ -424,6 +462,7 @@ def test_every_statement_on_a_growing_table_uses_an_index(world: World) -> None:
     _live_as_a_server(world)
     _remember(world)
     _live_as_a_flow(world)
+    _run_flows(world)
     _install_by_events(world)
     _talk(world)
     _manage_apps(world)
@@ -476,6 +515,7 @@ READS_A_ROW = 20
         "/flows",
         f"/flows/{FLOW}/versions",
         f"/flows/{FLOW}/licenses",
+        f"/flows/{FLOW}/runs",
     ],
 )
 def test_a_page_far_behind_reads_no_more_rows_than_the_first(world: World, path: str) -> None:

@@ -19,13 +19,13 @@ from sqlalchemy.engine import make_url
 
 from chalicelib.apps.models import AppSecret
 from chalicelib.core import process
-from chalicelib.flows.runs import callbacks
+from chalicelib.flows.runs import callbacks, jobs
 from chalicelib.flows.runs.models import FlowRun
 from tests.flow_rows import flow_deployment
 from tests.http import Client, Deployment
 from tests.integration.test_flow_runs import greeting, published
 from tests.internet import OK, Internet, client, header_of
-from tests.run_world import FLOWS, begin, caller, change, functions, in_, outwards, row, run_job
+from tests.run_world import FLOWS, begin, caller, change, functions, in_, job, outwards, row, run_job
 from tests.ssrf_trap import Trap
 from tests.ssrf_vectors import FORBIDDEN, INVALID, REDIRECTS, VECTORS
 from tests.threads import at_once
@@ -218,6 +218,21 @@ def test_without_its_secret_a_run_is_told_to_nobody_and_given_up(
     found = row(ended["runId"])
     assert found is not None
     assert (server.connections, found.callback_tries, found.callback_at) == (0, 5, None)
+
+
+def test_every_app_has_its_turn(
+    deployment: Deployment, publisher: Client, secret: str, acme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST", 3)
+    other = Client(deployment.client.app, deployment.credential(f"other-{acme}", "publisher"))
+    deployment.client.post(f"/api/v1/apps/other-{acme}/webhook-secret")
+    many = [run(publisher)["runId"] for _ in range(4)]
+    one = run(other)["runId"]
+    for seconds, run_id in enumerate([*many, one]):
+        change(run_id, callback_at=in_(seconds=seconds - 100))
+    plan = job("send_run_callbacks", in_(seconds=1)).plan({})
+    assert [action.target for action in plan.actions] == [many[0], one, many[1]]
+    assert plan.more
 
 
 def test_nothing_of_it_is_logged(

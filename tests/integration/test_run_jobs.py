@@ -244,6 +244,24 @@ def test_of_several_sweeps_at_once_a_run_begins_once(publisher: Client, executio
     assert len(publisher.get(f"{RUNS}/{run_id}/nodes").json["items"]) == 4
 
 
+def test_what_cannot_be_asked_about_keeps_nobody_else_waiting(
+    publisher: Client, executions: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.core.jobs.MOST_FAILURES", 1)
+    runs = [waiting(publisher)["runId"] for _ in range(2)]
+    executions.is_away = True
+    for run_id in runs:
+        change(run_id, wake_at=in_(seconds=-100))
+    dead = begin(publisher, published(publisher, greeting()), HELLO).run_id
+    at = in_(seconds=LEASE_S + 5)
+    report = run_job("sweep_runs", at)
+    assert len(report["failures"]) == 1
+    assert run_of(publisher, dead)["state"] == "failed"
+    # The one that failed comes again a minute later, so that the other has its turn.
+    assert sorted(len(actions("sweep_runs", at, run_id)) for run_id in runs) == [0, 1]
+    assert {run_of(publisher, run_id)["state"] for run_id in runs} == {"waiting"}
+
+
 # -- cancelling ----------------------------------------------------------------------------------------------------
 
 

@@ -18,11 +18,12 @@ from chalicelib.core.cache_log import CacheChange, CacheVersion
 from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
-from chalicelib.core.ids import id_at, new_ulid
+from chalicelib.core.ids import id_at, new_ulid, ulid_at
 from chalicelib.core.instances import Instance
 from chalicelib.flows.dsl.versions import version_key
 from chalicelib.flows.history.models import NodeHistory
 from chalicelib.flows.models import Flow, License
+from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.variables.models import FlowVariable
 from chalicelib.flows.variables.service import Scope
 from chalicelib.plugins.models import (
@@ -56,10 +57,10 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, FlowVariable, IdempotencyRecord,
-    Instance, License, NodeHistory, Plugin, PluginConfig, PluginDependency, PluginExecution, PluginHistory,
-    PluginInstall, PluginMetric, PluginTombstone, PluginVersion, SharedConversationHistory, ToolCredential,
-    ToolDocument, ToolExecution, ToolMeta, ToolSchema,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, FlowRun, FlowRunData,
+    FlowRunEvent, FlowRunNode, FlowVariable, IdempotencyRecord, Instance, License, NodeHistory, Plugin,
+    PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone,
+    PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
 )  # fmt: skip
 NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
@@ -107,6 +108,10 @@ def fill(database: DatabaseService, busy: int) -> None:
         License: _licenses(busy),
         NodeHistory: _turns(busy, now),
         FlowVariable: _variables(busy, now),
+        FlowRun: _runs(busy, now),
+        FlowRunNode: _run_nodes(now),
+        FlowRunEvent: _run_events(now),
+        FlowRunData: _run_data(now),
     }
     assert set(made) == set(GROWING)
     with database.connection() as connection:
@@ -414,3 +419,52 @@ def _variables(busy: int, now: datetime) -> Rows:
             "chat_id": whose.chat_id, "name": name, "value": {"a": i},
             "updated_at": now - timedelta(days=100 if i % OLD_SHARE == 3 else 3, seconds=i),
         }  # fmt: skip
+
+
+def run_id(number: int, now: datetime) -> str:
+    """Return the id of one of the runs, of its time; number 0 is the busy app's, and tells a tenth of everything."""
+    at = now - timedelta(days=40 if number % OLD_SHARE == 3 else 3, seconds=ROWS - number)
+    return f"{ulid_at(at)[:10]}{number:016d}"
+
+
+def _runs(busy: int, now: datetime) -> Rows:
+    for i in range(ROWS):
+        # A few work, a few of them for too long; a few ends are still to be told.
+        is_active = i % 200 == 10
+        yield {
+            "run_id": run_id(i, now), "flow_id": flow_id(0 if i % SHARE == 0 else i), "version": "v1",
+            "app_id": _owner(i, busy), "author_id": busy, "credential_id": 1, "request_id": "r", "uid": "ann",
+            "chat_id": "", "mode": "express", "state": "running" if is_active else "succeeded",
+            "active": int(is_active), "slot": i if is_active else None, "digest": f"{i % 400:064x}", "parameters": {},
+            "result": None if is_active else {"outputs": {}, "content": "so " * 100},
+            "wake_at": now + timedelta(seconds=-1 if i % 1000 == 10 else 3600) if is_active else None,
+            "callback_url": "http://127.0.0.1/done" if i % 400 == 11 else None,
+            "callback_at": now if i % 400 == 11 else None, "created_at": now, "started_at": now,
+        }  # fmt: skip
+
+
+def _told(i: int) -> tuple[int, int]:
+    """Which run tells it, and the how-manieth it is."""
+    return (0, i // SHARE) if i % SHARE == 0 else (i // 4 + 1, i % 4)
+
+
+def _run_nodes(now: datetime) -> Rows:
+    for i in range(ROWS):
+        run, position = _told(i)
+        yield {
+            "run_id": run_id(run, now), "position": position, "node_key": f"code::{i}", "node_id": f"code::{i}",
+            "node_type": "code", "alias_name": "", "attempt": 1, "state": "succeeded", "inputs": {},
+            "outputs": {"a": "so " * 100}, "duration_us": 10,
+        }  # fmt: skip
+
+
+def _run_events(now: datetime) -> Rows:
+    for i in range(ROWS):
+        run, position = _told(i)
+        yield {"run_id": run_id(run, now), "seq": position + 1, "frame": {"seq": position + 1, "type": "x"}}
+
+
+def _run_data(now: datetime) -> Rows:
+    for i in range(ROWS):
+        aged = timedelta(days=100 if i % OLD_SHARE == 3 else 3, seconds=i)
+        yield {"digest": f"{i:064x}", "data": '{"nodes":[],"edges":[]}', "used_at": now - aged}

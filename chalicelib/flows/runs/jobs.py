@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from chalicelib.core import telemetry
 from chalicelib.core.app_http import AppHttp
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
+from chalicelib.core.errors import Unavailable
 from chalicelib.core.housekeeping import DAY_S
 from chalicelib.core.ids import ulid_at
 from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
@@ -27,6 +29,8 @@ from chalicelib.flows.services import Services
 MINUTE_S = 60
 MOST = 200
 """Runs of one plan; the next run of the job goes on."""
+MOST_LOOKED_AT = 5_000
+"""Ends of runs that are to be told, of which a plan takes some of every app."""
 KEPT = timedelta(days=30)
 DATA_KEPT = timedelta(days=90)
 """Data may be run for as long as a question may wait, which is thirty days, and that more than once."""
@@ -87,6 +91,8 @@ def _plan_sweep(database: DatabaseService, services: Callable[[], Services], now
     )
     with database.reads() as session:
         rows = list(session.scalars(due))
+    # Those first that need nobody else: where the service of durable runs is away, a job gives up after some failures.
+    rows[:MOST] = sorted(rows[:MOST], key=lambda row: row.mode != EXPRESS)
     actions = tuple(
         Action(_verb(row), row.run_id, lambda row=row: _look_after(services(), row, now()))  # type: ignore[misc]
         for row in rows[:MOST]
@@ -111,13 +117,24 @@ def _look_after(services: Services, row: FlowRun, now: datetime) -> bool:
         durable.send(services, row.run_id)
     elif row.state == QUEUED:
         _fail(services, row, "The run could not be begun.")
-    elif row.execution is None or not services.executions.is_running(row.execution):
+    elif not _is_running(services, row, now):
         _fail(services, row, "The execution ended before the run did.")
     elif row.state in (RESUMING, WAITING) and row.event is not None:
         _answer(services, row, now)
     else:
         _postpone(services, row, now, LOOK_AFTER_S)
     return False
+
+
+def _is_running(services: Services, row: FlowRun, now: datetime) -> bool:
+    if row.execution is None:
+        return False
+    try:
+        return services.executions.is_running(row.execution)
+    except Unavailable:
+        # The others get their turn before this one is asked about again.
+        _postpone(services, row, now, RESEND_S)
+        raise
 
 
 def _answer(services: Services, row: FlowRun, now: datetime) -> None:
@@ -176,10 +193,10 @@ def _plan_callbacks(database: DatabaseService, http_of: HttpOf, now: Clock) -> P
         select(FlowRun.run_id, FlowRun.app_id)
         .where(FlowRun.callback_at < now())
         .order_by(FlowRun.callback_at)
-        .limit(MOST + 1)
+        .limit(MOST_LOOKED_AT)
     )
     with database.reads() as session:
-        rows = session.execute(due).all()
+        rows = _in_turns(session.execute(due).all())
 
     def told(run_id: str, app_id: int) -> bool:
         callbacks.deliver(database, http_of(app_id), run_id)
@@ -190,6 +207,16 @@ def _plan_callbacks(database: DatabaseService, http_of: HttpOf, now: Clock) -> P
         for row in rows[:MOST]
     )
     return Plan(actions, more=len(rows) > MOST)
+
+
+def _in_turns(rows: Sequence[Any]) -> list[Any]:
+    """One of each app, then a second one of each: an app whose servers let others wait lets itself wait."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for row in rows:
+        turns.append((seen[row.app_id], row))
+        seen[row.app_id] += 1
+    return [row for _, row in sorted(turns, key=lambda one: one[0])]
 
 
 # -- what is over --------------------------------------------------------------------------------------------------
