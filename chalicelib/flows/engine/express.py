@@ -38,6 +38,12 @@ class _Task:
     deadline: float = 0.0
     abandoned: bool = False
     done: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def join(self) -> None:
+        """Wait until its thread is gone: it has a few instructions left when it is done."""
+        if self.thread is not None:
+            self.thread.join()
 
 
 class ExpressSteps:
@@ -105,7 +111,7 @@ class ExpressSteps:
     def close(self) -> None:
         """Wait for every thread; each of their calls has a time limit of its own."""
         for task in self._running:
-            task.done.wait()
+            task.join()
         self._running.clear()
 
     # -- the run's thread --------------------------------------------------------------------------------------
@@ -122,7 +128,8 @@ class ExpressSteps:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._pending.append(heapq.heappop(self._later)[2])
-        self._running = [task for task in self._running if not (task.abandoned and task.done.is_set())]
+        for task in [one for one in self._running if one.abandoned and one.done.is_set()]:
+            self._remove(task)
         while self._pending and len(self._running) < self._room:
             self._launch(self._pending.popleft())
 
@@ -134,14 +141,15 @@ class ExpressSteps:
         task.deadline = min(now + task.work.node.retry.timeout_s, self._deadline)
         task.done.clear()
         context = contextvars.copy_context()
-        thread = threading.Thread(
+        task.thread = threading.Thread(
             target=context.run, args=(self._work, task), name=f"node-{task.work.key[:40]}", daemon=True
         )
         self._running.append(task)
         try:
-            thread.start()
+            task.thread.start()
         except RuntimeError as error:
-            # There are no more threads: the attempt has failed, and `close` need not wait for it.
+            # There are no more threads: the attempt has failed, and nobody need wait for it.
+            task.thread = None
             task.done.set()
             self._ended.put((task, None, error))
 
@@ -156,12 +164,16 @@ class ExpressSteps:
     def _finished(self, task: _Task, result: Result | None, error: BaseException | None) -> Ended | None:
         if task.abandoned:
             return None
-        self._running.remove(task)
+        self._remove(task)
         if result is not None:
             return self._end(task, result, None)
         if error is None:
             raise AssertionError("an attempt ended with nothing")
         return self._failed(task, error)
+
+    def _remove(self, task: _Task) -> None:
+        task.join()
+        self._running = [one for one in self._running if one is not task]
 
     def _timed_out(self, task: _Task) -> Ended | None:
         if task.abandoned or task.done.is_set() or time.monotonic() < task.deadline:
