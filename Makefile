@@ -11,11 +11,11 @@ run: .venv/.local .venv-ministack/.stamp
 demo: .venv/.local .venv-ministack/.stamp
 	$(BIN)/python -m infra.walkthrough
 
-# Two processes share the machine's cores. The end-to-end tests come first: their files take minutes, and one that was
-# left for the end would keep one core idle.
+# More processes than two cores: most of what the end-to-end tests do is waiting. They come first: their files take
+# minutes, and one that was left for the end would keep the cores idle.
 test: .venv/.dev .venv-ministack/.stamp
 	tools/database-server
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/unit
 
 test-mysql: TESTS ?= tests
 test-mysql: .venv/.dev .venv-ministack/.stamp

@@ -41,8 +41,7 @@ class _Task:
     thread: threading.Thread | None = None
 
     def join(self) -> None:
-        """Wait for the thread itself: what it does last comes after `done`."""
-        self.done.wait()
+        """Wait until its thread is gone: it has a few instructions left when it is done."""
         if self.thread is not None:
             self.thread.join()
 
@@ -129,9 +128,8 @@ class ExpressSteps:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._pending.append(heapq.heappop(self._later)[2])
-        for task in [task for task in self._running if task.abandoned and task.done.is_set()]:
-            task.join()
-            self._running.remove(task)
+        for task in [one for one in self._running if one.abandoned and one.done.is_set()]:
+            self._remove(task)
         while self._pending and len(self._running) < self._room:
             self._launch(self._pending.popleft())
 
@@ -143,15 +141,15 @@ class ExpressSteps:
         task.deadline = min(now + task.work.node.retry.timeout_s, self._deadline)
         task.done.clear()
         context = contextvars.copy_context()
-        thread = threading.Thread(
+        task.thread = threading.Thread(
             target=context.run, args=(self._work, task), name=f"node-{task.work.key[:40]}", daemon=True
         )
         self._running.append(task)
         try:
-            thread.start()
-            task.thread = thread
+            task.thread.start()
         except RuntimeError as error:
-            # There are no more threads: the attempt has failed, and `close` need not wait for it.
+            # There are no more threads: the attempt has failed, and nobody need wait for it.
+            task.thread = None
             task.done.set()
             self._ended.put((task, None, error))
 
@@ -164,15 +162,18 @@ class ExpressSteps:
         return max(0.001, min(nearest - now, TICK_S))
 
     def _finished(self, task: _Task, result: Result | None, error: BaseException | None) -> Ended | None:
-        task.join()
         if task.abandoned:
             return None
-        self._running.remove(task)
+        self._remove(task)
         if result is not None:
             return self._end(task, result, None)
         if error is None:
             raise AssertionError("an attempt ended with nothing")
         return self._failed(task, error)
+
+    def _remove(self, task: _Task) -> None:
+        task.join()
+        self._running = [one for one in self._running if one is not task]
 
     def _timed_out(self, task: _Task) -> Ended | None:
         if task.abandoned or task.done.is_set() or time.monotonic() < task.deadline:
