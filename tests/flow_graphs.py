@@ -90,11 +90,18 @@ class Expected:
 
 
 @st.composite
-def bodies(draw: st.DrawFn, numbers: Any = None, depth: int = 2, first: str = START, last: str = END) -> Body:
-    """A start, up to eight nodes, an end."""
+def bodies(
+    draw: st.DrawFn,
+    numbers: Any = None,
+    depth: int = 2,
+    first: str = START,
+    last: str = END,
+    most: int = 8,
+) -> Body:
+    """A start, up to `most` nodes, an end; bodies within it stand `depth` deep at most."""
     numbers = numbers or count(1)
     nodes = [Drawn(first, "start")]
-    for _ in range(draw(st.integers(2, 8) if depth == 2 else st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, most))):
         nodes.append(_node(draw, numbers, depth))
     body = Body([*nodes, Drawn(last, "end")])
     used: set[tuple[str, str]] = set()
@@ -127,7 +134,7 @@ def _node(draw: st.DrawFn, numbers: Any, depth: int) -> Drawn:
         else:
             one.passes = draw(st.integers(0 if kind == "iteration" else 1, 3))
             start_id, end_id = (f"{kind}-node-{side}::{number}" for side in ("start", "end"))
-            one.body = draw(bodies(numbers, depth - 1, start_id, end_id))
+            one.body = draw(bodies(numbers, depth - 1, start_id, end_id, 3))
     return one
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.dsl.findings import RULES
 from tests.flow_builders import Data, edge, node, output, ref
+from tests.flow_graphs import Body, bodies, data_of
 from tests.unit.flows.dsl.test_graph import paths
 
 JUNK = st.recursive(
@@ -121,3 +122,24 @@ def test_an_oracle_agrees(data: Data) -> None:
     if checked.flow is not None:
         place = {node_id: position for position, node_id in enumerate(checked.flow.bodies[""])}
         assert all(place[one.source] < place[one.target] for one in checked.flow.edges)
+
+
+@settings(max_examples=150)
+@given(bodies(depth=0))
+def test_operations_are_those_of_a_count_of_pairs(body: Body) -> None:
+    """Steps, and one for every two of those that some other step neither comes before nor after."""
+    data = data_of(body)
+    ids = [one["id"] for one in data["nodes"]]
+    number = {node_id: place for place, node_id in enumerate(ids)}
+    out: list[list[int]] = [[] for _ in ids]
+    for one in data["edges"]:
+        out[number[one["sourceNodeId"]]].append(number[one["targetNodeId"]])
+    leads = paths(out)
+    reached = [place for place in range(len(ids)) if leads[number["node-start::1"]][place]]
+    steps = [place for place in reached if ids[place].startswith("code::")]
+    beside = [
+        one
+        for one in steps
+        if not all(one == other or leads[one][other] or leads[other][one] for other in steps)
+    ]
+    assert check_flow(data).operations == len(steps) + len(beside) // 2
