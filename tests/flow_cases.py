@@ -31,7 +31,7 @@ from typing import Any
 from chalicelib.core.llm import Usage
 from chalicelib.flows.engine.call import Call, Exchange, Execute, Result
 from chalicelib.flows.engine.errors import Interrupt, NodeError
-from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.engine.steps import Answer, Question
 from tests.flow_builders import Data, case, condition, edge, literal, node, output, ref
 from tests.flow_runs import Told

@@ -17,7 +17,8 @@ from chalicelib.flows.engine.call import Call, Exchange, Execute, Result, Scope
 from chalicelib.flows.engine.durable import MAX_OPERATIONS, DurableSteps, Values
 from chalicelib.flows.engine.errors import SUBFLOW_FAILED, NodeError, chain
 from chalicelib.flows.engine.express import ExpressSteps
-from chalicelib.flows.engine.interpreter import Interpreter, Outcome
+from chalicelib.flows.engine.interpreter import Interpreter
+from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.engine.plan import Plan, plan_of
 from chalicelib.flows.engine.steps import Answer, Question
 from chalicelib.flows.engine.trace import NodeRecord

@@ -7,23 +7,17 @@ the flow and of what `Steps` returns, in that order: a durable run is replayed b
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib.core.llm import Usage
-from chalicelib.flows.dsl.branches import branch_list
-from chalicelib.flows.dsl.model import BODY_ENDS, BODY_STARTS, END, START, Edge, Node, plain_handle
-from chalicelib.flows.dsl.nodes import is_default
+from chalicelib.flows.dsl.model import BODY_ENDS, BODY_STARTS, END, START, Node
 from chalicelib.flows.engine import questions
-from chalicelib.flows.engine.attempts import check_outputs
 from chalicelib.flows.engine.call import Result, Scope
 from chalicelib.flows.engine.errors import (
-    BRANCH_FAILED,
     ITERATION_FAILED,
     NODE_FAILED,
     SUBFLOW_FAILED,
@@ -35,81 +29,24 @@ from chalicelib.flows.engine.errors import (
     Verdict,
 )
 from chalicelib.flows.engine.frame import Frame, Takes
+from chalicelib.flows.engine.held import Held
 from chalicelib.flows.engine.inputs import inputs_of
-from chalicelib.flows.engine.passes import PASSES, Passes
+from chalicelib.flows.engine.outcome import MAX_ANSWER, Outcome, RunError, RunFailed, answer_of, content_of
+from chalicelib.flows.engine.owners import Owner, check_depth, subflow_outputs
+from chalicelib.flows.engine.passes import PASSES
 from chalicelib.flows.engine.plan import Plan
+from chalicelib.flows.engine.records import About, record_of
 from chalicelib.flows.engine.steps import Ended, Steps, Work
-from chalicelib.flows.engine.trace import FAILED, SUCCEEDED, NodeRecord, Trace
+from chalicelib.flows.engine.trace import FAILED, SUCCEEDED, Trace
+from chalicelib.flows.engine.ways import default_branch, on_failure, taken
 
 SUBFLOW = "flow"
 MAX_DECIDED = 1_000_000
 """Nodes of one run, those of all passes together: a loop within a loop within an iteration has an end."""
-MAX_HELD = 64 * 1024 * 1024
-"""Characters that the outputs of one run may have together: a text that doubles in every round of a loop would fill any
-memory."""
-MAX_LEVELS = 100
-"""How deep a value may be nested. A loop that wraps it in a list in every round makes one that no JSON encoder can
-write; MySQL and the parsers of others end at about as many."""
-MAX_ANSWER = 5 * 1024 * 1024
-"""Bytes of the outputs and the content that a run ends with: a function answers with no more than 6 MB."""
-MAX_DEPTH = 32
-"""Bodies and sub-flows within one another: flows that were published one after the other may call each other, and the
-keys of nodes grow with each."""
 
 Compute = Callable[[Node, dict[str, Any]], Result]
 OpenSubflow = Callable[[Scope, Node, Mapping[str, Any]], tuple[Plan, Scope]]
 """Gets the node's scope, a sub-flow node and what the step of it found; returns the sub-flow."""
-
-
-@dataclass(frozen=True)
-class RunError:
-    """Why a run failed; `node_id` is None where no node is to blame."""
-
-    code: int
-    message: str
-    node_id: str | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `state` is succeeded, failed or cancelled."""
-
-    state: str
-    outputs: Mapping[str, Any]
-    content: str
-    error: RunError | None
-    usage: Usage
-
-
-class _Failed(Exception):
-    def __init__(self, error: RunError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-@dataclass
-class _Owner:
-    """A node that opened frames: where it stands, and what they are for."""
-
-    frame: Frame
-    number: int
-    inputs: Mapping[str, Any]
-    began: float
-    started_at: str
-    passes: Passes | None
-    open: dict[int, Frame]
-
-    @property
-    def node(self) -> Node:
-        return self.frame.body.nodes[self.number]
-
-    @property
-    def failure_code(self) -> int:
-        return SUBFLOW_FAILED if self.passes is None else ITERATION_FAILED
-
-    @property
-    def about(self) -> dict[str, Any]:
-        return {"began": self.began, "started_at": self.started_at}
 
 
 class Interpreter:
@@ -139,10 +76,11 @@ class Interpreter:
         self._context = ErrorContext(scope.run_id)
         self._ready: list[tuple[int, int]] = []
         self._frames: dict[int, Frame] = {}
-        self._owners: dict[int, tuple[_Owner, int]] = {}
+        self._owners: dict[int, tuple[Owner, int]] = {}
         self._questions: deque[tuple[Frame, int, dict[str, Any]]] = deque()
         self._done: deque[Frame] = deque()
-        self._running = self._opened = self._decided = self._recorded = self._held = 0
+        self._running = self._opened = self._decided = self._recorded = 0
+        self._held = Held()
         self._usage = Usage()
 
     def run(self, parameters: Mapping[str, Any]) -> Outcome:
@@ -156,8 +94,8 @@ class Interpreter:
         root = self._open(self._plan, self._plan.bodies[""], self._scope, begins_with=parameters)
         try:
             self._until_nothing_is_left()
-            outputs, content = self._answer(root)
-        except _Failed as failed:
+            outputs, content = answer_of(root)
+        except RunFailed as failed:
             return self._failed(root, failed.error, "failed")
         except Interrupt as interrupt:
             state = "cancelled" if interrupt.cancelled else "failed"
@@ -165,7 +103,7 @@ class Interpreter:
         return Outcome(SUCCEEDED, outputs, content, None, self._usage)
 
     def _failed(self, root: Frame, error: RunError, state: str) -> Outcome:
-        return Outcome(state, {}, _content(root)[:MAX_ANSWER], error, self._usage)
+        return Outcome(state, {}, content_of(root)[:MAX_ANSWER], error, self._usage)
 
     def _until_nothing_is_left(self) -> None:
         while True:
@@ -187,18 +125,6 @@ class Interpreter:
             else:
                 return
 
-    def _answer(self, root: Frame) -> tuple[Mapping[str, Any], str]:
-        outputs, content = root.result(), _content(root)
-        if outputs is None:
-            raise _Failed(RunError(BRANCH_FAILED, "No branch led to an end node.", None))
-        size = len(content.encode("utf-8", "surrogatepass")) + len(
-            _compact(outputs).encode("utf-8", "surrogatepass")
-        )
-        if size > MAX_ANSWER:
-            message = f"Outputs and content are larger than {MAX_ANSWER} bytes."
-            raise _Failed(RunError(NODE_FAILED, message, None))
-        return outputs, content
-
     # -- beginning ---------------------------------------------------------------------------------------------
 
     def _open(self, plan: Plan, body: Any, scope: Scope, **more: Any) -> Frame:
@@ -218,7 +144,7 @@ class Interpreter:
         try:
             inputs = inputs_of(node, frame)
         except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
-            self._node_failed(frame, number, {}, self._decide(error, node), began=began)
+            self._node_failed(frame, number, {}, self._decide(error, node), About(began))
             return
         if node.type in self._pure:
             self._compute(frame, number, node, inputs)
@@ -243,9 +169,9 @@ class Interpreter:
             if node.type == START and not decision.interrupts:
                 # Wrong parameters are the caller's: no strategy of the flow makes them right.
                 decision = Decision(Verdict.FAIL_RUN, decision.code, decision.message)
-            self._node_failed(frame, number, given, decision, began=began)
+            self._node_failed(frame, number, given, decision, About(began))
             return
-        self._succeeded(frame, number, given, result, began=began)
+        self._succeeded(frame, number, given, result, About(began))
 
     def _ask(self, frame: Frame, number: int, inputs: dict[str, Any]) -> None:
         """Ask; nothing else is ready or under way, and no second question is asked before the answer."""
@@ -259,25 +185,25 @@ class Interpreter:
             result = questions.result_of(node, question, self._steps.ask(question))
         except NodeError as error:
             decision = self._decide(error, node)
-            self._node_failed(frame, number, inputs, decision, began=began, started_at=started_at)
+            self._node_failed(frame, number, inputs, decision, About(began, started_at))
             return
-        self._succeeded(frame, number, inputs, result, began=began, started_at=started_at)
+        self._succeeded(frame, number, inputs, result, About(began, started_at))
 
     # -- bodies and sub-flows ----------------------------------------------------------------------------------
 
     def _open_passes(self, frame: Frame, number: int, node: Node, inputs: dict[str, Any]) -> None:
         self._trace.started(frame.key(number), node.id)
-        owner = _Owner(frame, number, inputs, time.perf_counter(), _now(), None, {})
+        owner = Owner(frame, number, inputs, time.perf_counter(), _now())
         try:
-            _check_depth(frame, ITERATION_FAILED)
+            check_depth(frame, ITERATION_FAILED)
             owner.passes = PASSES[node.type](node, inputs)
         except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
             decision = self._decide(error, node)
-            self._node_failed(frame, number, inputs, decision, **owner.about)
+            self._node_failed(frame, number, inputs, decision, owner.about)
             return
         self._go_on(owner)
 
-    def _go_on(self, owner: _Owner) -> None:
+    def _go_on(self, owner: Owner) -> None:
         """Begin the passes that may begin, or end their owner."""
         passes, outer, node = owner.passes, owner.frame, owner.node
         if passes is None:
@@ -296,22 +222,22 @@ class Interpreter:
         if outputs is not None:
             self._owner_ended(owner, Result(outputs))
 
-    def _own(self, owner: _Owner, frame: Frame, item: int) -> None:
+    def _own(self, owner: Owner, frame: Frame, item: int) -> None:
         owner.open[frame.number] = frame
         self._owners[frame.number] = (owner, item)
 
-    def _owner_ended(self, owner: _Owner, result: Result) -> None:
-        self._succeeded(owner.frame, owner.number, owner.inputs, result, **owner.about)
+    def _owner_ended(self, owner: Owner, result: Result) -> None:
+        self._succeeded(*owner.what, result, owner.about)
 
     def _begin_subflow(self, ended: Ended, result: Result) -> None:
         work = ended.work
         try:
-            _check_depth(work.frame, SUBFLOW_FAILED)
+            check_depth(work.frame, SUBFLOW_FAILED)
             plan, scope = self._open_subflow(work.scope, work.node, result.outputs)
         except NodeError as error:
             self._work_failed(ended, self._decide(error, work.node))
             return
-        owner = _Owner(work.frame, work.number, work.inputs, time.perf_counter(), ended.started_at, None, {})
+        owner = Owner(work.frame, work.number, work.inputs, time.perf_counter(), ended.started_at)
         frame = self._open(
             plan, plan.root, scope, prefix=f"{work.key}>/", parent=work.frame, begins_with=work.inputs
         )
@@ -329,12 +255,12 @@ class Interpreter:
         outputs: dict[str, Any] | None = None
         try:
             if owner.passes is None:
-                outputs = _subflow_outputs(owner.node, frame)
+                outputs = subflow_outputs(owner.node, frame)
             else:
                 owner.passes.ended(item, frame.result())
         except Exception as error:  # noqa: BLE001 - the handlers decide, as about a work's
             decision = self._decide(error, owner.node)
-            self._node_failed(owner.frame, owner.number, owner.inputs, decision, **owner.about)
+            self._node_failed(*owner.what, decision, owner.about)
             return
         if outputs is None:
             self._go_on(owner)
@@ -354,25 +280,25 @@ class Interpreter:
         else:
             self._succeeded(
                 work.frame, work.number, work.inputs, result,
-                attempt=ended.attempts, started_at=ended.started_at, duration_ms=ended.duration_ms,
+                _about(ended),
             )  # fmt: skip
 
     def _work_failed(self, ended: Ended, decision: Decision) -> None:
         work = ended.work
         self._node_failed(
             work.frame, work.number, work.inputs, decision,
-            attempt=ended.attempts, started_at=ended.started_at, duration_ms=ended.duration_ms,
+            _about(ended),
         )  # fmt: skip
 
     def _succeeded(
-        self, frame: Frame, number: int, inputs: Mapping[str, Any], result: Result, **about: Any
+        self, frame: Frame, number: int, inputs: Mapping[str, Any], result: Result, about: About
     ) -> None:
         node = frame.body.nodes[number]
         outputs = {"errorCode": 0, "errorMessage": "", **result.outputs}
         try:
-            self._hold(node, result)
+            self._held.take(result)
         except NodeError as error:
-            self._node_failed(frame, number, inputs, self._decide(error, node), **about)
+            self._node_failed(frame, number, inputs, self._decide(error, node), about)
             return
         self._usage += result.usage
         frame.values[node.id] = outputs
@@ -382,12 +308,12 @@ class Interpreter:
             frame.home.contents.append(((*frame.rank, number), result.content))
         if result.exchange is not None:
             self._trace.remember(node.id, frame.scope.flow_id, result.exchange)
-        self._settle(frame, number, _taken(result.branch))
+        self._settle(frame, number, taken(result.branch))
         self._record(frame, number, inputs, outputs, SUCCEEDED, None, result, about)
         self._follow(frame)
 
     def _node_failed(
-        self, frame: Frame, number: int, inputs: Mapping[str, Any], decision: Decision, **about: Any
+        self, frame: Frame, number: int, inputs: Mapping[str, Any], decision: Decision, about: About
     ) -> None:
         node = frame.body.nodes[number]
         outputs: dict[str, Any] = {"errorCode": decision.code, "errorMessage": decision.message}
@@ -397,9 +323,9 @@ class Interpreter:
             outputs |= node.retry.custom_output
             if node.type == END or node.type in BODY_ENDS:
                 frame.ends.append((number, node.retry.custom_output))
-            self._settle(frame, number, _taken(_default_branch(node)))
+            self._settle(frame, number, taken(default_branch(node)))
         elif decision.verdict is Verdict.FAILURE_EDGES:
-            self._settle(frame, number, _is_failure)
+            self._settle(frame, number, on_failure)
         frame.values[node.id] = outputs
         self._record(frame, number, inputs, outputs, state, decision, Result(), about)
         if decision.verdict is Verdict.FAIL_RUN:
@@ -420,17 +346,17 @@ class Interpreter:
                 NodeError(owner.failure_code, f"{blamed.node_id}: {blamed.message}"), owner.node
             )
             if its.verdict is not Verdict.FAIL_RUN:
-                self._node_failed(owner.frame, owner.number, owner.inputs, its, **owner.about)
+                self._node_failed(*owner.what, its, owner.about)
                 return
             outputs = {"errorCode": its.code, "errorMessage": its.message}
-            self._record(owner.frame, owner.number, owner.inputs, outputs, FAILED, its, Result(), owner.about)
+            self._record(*owner.what, outputs, FAILED, its, Result(), owner.about)
             if owner.passes is None:
                 # A node of another flow means nothing to whoever runs this one.
                 blamed = RunError(its.code, its.message, owner.node.id)
             frame = owner.frame
-        raise _Failed(blamed)
+        raise RunFailed(blamed)
 
-    def _close(self, owner: _Owner) -> None:
+    def _close(self, owner: Owner) -> None:
         for opened in owner.open.values():
             opened.close()
             del self._owners[opened.number]
@@ -446,21 +372,11 @@ class Interpreter:
         self._push(frame, frame.settle(number, takes))
         self._decided += before - frame.undecided
         if self._decided > MAX_DECIDED:
-            raise _Failed(RunError(NODE_FAILED, f"The run has more than {MAX_DECIDED} nodes.", None))
+            raise RunFailed(RunError(NODE_FAILED, f"The run has more than {MAX_DECIDED} nodes.", None))
 
     def _follow(self, frame: Frame) -> None:
         if frame.undecided == 0:
             self._done.append(frame)
-
-    def _hold(self, node: Node, result: Result) -> None:
-        weight, levels = _size(result.outputs)
-        self._held += weight + len(result.content or "")
-        if self._held > MAX_HELD:
-            message = f"The run's values are larger than {MAX_HELD} characters together."
-            raise NodeError(NODE_FAILED, message, is_transient=False)
-        if levels > MAX_LEVELS:
-            message = f"A value of it is nested more than {MAX_LEVELS} deep."
-            raise NodeError(NODE_FAILED, message, is_transient=False)
 
     def _record(
         self,
@@ -471,28 +387,12 @@ class Interpreter:
         state: str,
         decision: Decision | None,
         result: Result,
-        about: Mapping[str, Any],
+        about: About,
     ) -> None:
-        node = frame.body.nodes[number]
-        duration_ms = about.get("duration_ms")
-        if duration_ms is None:
-            duration_ms = (time.perf_counter() - about["began"]) * 1000
-        record = NodeRecord(
-            key=frame.key(number),
-            node_id=node.id,
-            node_type=node.type,
-            alias_name=node.alias_name,
-            position=self._recorded,
-            attempt=about.get("attempt", 1),
-            state=state,
-            inputs=inputs,
-            outputs=outputs,
-            error_code=0 if decision is None else decision.code,
-            error_message="" if decision is None else decision.message,
-            started_at=about.get("started_at"),
-            duration_ms=round(duration_ms, 3),
-            usage=result.usage,
-        )
+        record = record_of(
+            frame, number, inputs, outputs, state,
+            position=self._recorded, decision=decision, usage=result.usage, about=about,
+        )  # fmt: skip
         self._recorded += 1
         self._trace.ended(record, result.content, self._progress())
 
@@ -501,81 +401,9 @@ class Interpreter:
         return 1.0 if root is None else 1 - root.undecided / len(root.body.nodes)
 
 
-def _content(home: Frame) -> str:
-    """What was said, in graph order: an end node's text after the messages."""
-    ends = {number for number, _ in home.ends}
-
-    def order(said: tuple[tuple[int, ...], str]) -> tuple[bool, tuple[int, ...]]:
-        rank = said[0]
-        return (len(rank) == 1 and rank[0] in ends, rank)
-
-    return "".join(text for _, text in sorted(home.contents, key=order))
-
-
-def _subflow_outputs(node: Node, frame: Frame) -> dict[str, Any]:
-    """What a sub-flow that has ended gives its node: of its end's inputs those that the node declares.
-
-    Raises
-    ------
-    NodeError
-        22801: it reached no end; 20601: what it gave is not as declared.
-    """
-    result = frame.result()
-    if result is None:
-        raise NodeError(SUBFLOW_FAILED, "no branch of the sub-flow led to its end", is_transient=False)
-    declared = {output.name for output in node.outputs}
-    outputs = {name: value for name, value in result.items() if name in declared}
-    if "content" in declared - outputs.keys():
-        outputs["content"] = _content(frame)
-    check_outputs(node, outputs)
-    return outputs
-
-
-def _taken(branch: str) -> Takes:
-    return lambda edge: not edge.failure and edge.handle == branch
-
-
-def _is_failure(edge: Edge) -> bool:
-    return edge.failure
-
-
-def _default_branch(node: Node) -> str:
-    """The branch that is taken when no other is; "" for a node that has one way out."""
-    listed = branch_list(node.type, dict(node.params))
-    branches = [] if listed is None else listed[1]
-    return next((plain_handle(one["id"]) for one in branches if is_default(node.type, one)), "")
-
-
-def _check_depth(frame: Frame, code: int) -> None:
-    if frame.depth >= MAX_DEPTH:
-        message = f"bodies and sub-flows are nested more than {MAX_DEPTH} deep"
-        raise NodeError(code, message, is_transient=False)
-
-
-def _size(outputs: Mapping[str, Any]) -> tuple[int, int]:
-    """Characters of all texts of a node's outputs, with one for anything else; and how deep they are nested.
-
-    No recursion, and no way into what is too deep: a tool's answer may be anything.
-    """
-    total, levels = sum(len(name) for name in outputs), 0
-    pending = list(outputs.values())
-    while pending and levels <= MAX_LEVELS:
-        levels += 1
-        within: list[Any] = []
-        for one in pending:
-            total += len(one) if isinstance(one, str) else 1
-            if isinstance(one, Mapping):
-                within.extend(one.values())
-                total += sum(len(name) for name in one)
-            elif isinstance(one, list):
-                within.extend(one)
-        pending = within
-    return total, levels
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def _about(ended: Ended) -> About:
+    return About(started_at=ended.started_at, attempts=ended.attempts, duration_ms=ended.duration_ms)

@@ -13,7 +13,7 @@ from chalicelib.core.database import Unit
 from chalicelib.core.llm import Usage
 from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.errors import NODE_FAILED
-from chalicelib.flows.engine.interpreter import Outcome, RunError
+from chalicelib.flows.engine.outcome import Outcome, RunError
 from chalicelib.flows.runs import finishing, resource
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import CANCELLED, FAILED, QUEUED, RESUMING, WAITING

@@ -21,7 +21,8 @@ from chalicelib.flows.engine.attempts import attempts_of
 from chalicelib.flows.engine.call import Call, Result, Scope
 from chalicelib.flows.engine.durable import DurableSteps
 from chalicelib.flows.engine.errors import NODE_FAILED, Interrupt, chain
-from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter, Outcome
+from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter
+from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.engine.steps import Question
 from chalicelib.flows.nodes.pure import PURE

@@ -17,7 +17,8 @@ from chalicelib.flows.engine.attempts import attempts_of
 from chalicelib.flows.engine.call import Call, Execute, Result, Scope
 from chalicelib.flows.engine.errors import NODE_FAILED, Interrupt, chain
 from chalicelib.flows.engine.express import ExpressSteps
-from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter, Outcome
+from chalicelib.flows.engine.interpreter import SUBFLOW, Interpreter
+from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.nodes.pure import PURE
 from chalicelib.flows.runs import finishing, memory, plans, resource

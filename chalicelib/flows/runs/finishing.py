@@ -11,7 +11,7 @@ from sqlalchemy import CursorResult, update
 from chalicelib.core import telemetry
 from chalicelib.core.database import Unit
 from chalicelib.flows.engine.call import Scope
-from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.runs import memory
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import SUCCEEDED

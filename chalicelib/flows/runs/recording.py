@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from chalicelib.core.database import Unit
 from chalicelib.flows.engine.call import Exchange
-from chalicelib.flows.engine.interpreter import Outcome, RunError
+from chalicelib.flows.engine.outcome import Outcome, RunError
 from chalicelib.flows.engine.trace import NodeRecord
 from chalicelib.flows.runs.models import FlowRunEvent, FlowRunNode
 

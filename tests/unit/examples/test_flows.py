@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.dsl.params import PARAMS
-from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.engine.outcome import Outcome
 from tests import flow_examples, flow_runs
 from tests.flow_examples import Fakes
 from tests.flow_runs import Told

@@ -17,7 +17,9 @@ from chalicelib.flows.engine import interpreter as engine
 from chalicelib.flows.engine.call import Call, Execute, Result
 from chalicelib.flows.engine.durable import Values
 from chalicelib.flows.engine.errors import Interrupt, NodeError
-from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.engine.held import MAX_HELD, MAX_LEVELS
+from chalicelib.flows.engine.outcome import MAX_ANSWER, Outcome
+from chalicelib.flows.engine.owners import MAX_DEPTH
 from tests.flow_builders import (
     END,
     START,
@@ -143,7 +145,7 @@ def test_an_answer_is_no_larger_than_a_function_gives(how: How) -> None:
     data = flow([start(), end(ref("t", START, "query"))])
     assert failure(how(data, {"query": "x" * 3 * MIB})[0]) == (
         22302,
-        f"Outputs and content are larger than {engine.MAX_ANSWER} bytes.",
+        f"Outputs and content are larger than {MAX_ANSWER} bytes.",
         None,
     )
 
@@ -181,11 +183,11 @@ def test_texts_of_one_run_have_a_bound_together(how: How) -> None:
     outcome, told = how(data, {"query": "x" * (2 * MIB)})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 3 * engine.MAX_HELD
+    assert peak < 3 * MAX_HELD
     code_, text, _ = failure(outcome)
     assert (code_, text) == (
         22302,
-        f"The run's values are larger than {engine.MAX_HELD} characters together.",
+        f"The run's values are larger than {MAX_HELD} characters together.",
     )
     assert len(told.records) < 40
 
@@ -198,7 +200,7 @@ def test_messages_count_as_well(how: How) -> None:
     data = flow([start(), *nodes, body, end()], [edge(START, "loop::1"), edge("loop::1", END), *edges])
     outcome, _ = how(data, {"query": "x" * MIB})
     assert failure(outcome)[1].startswith("The run's values are larger than")
-    assert len(outcome.content) <= engine.MAX_ANSWER
+    assert len(outcome.content) <= MAX_ANSWER
 
 
 @BOTH
@@ -228,7 +230,7 @@ def test_a_list_that_is_wrapped_in_every_round(how: How) -> None:
         ],
     )
     outcome, told = how(data)
-    assert failure(outcome)[:2] == (22302, f"A value of it is nested more than {engine.MAX_LEVELS} deep.")
+    assert failure(outcome)[:2] == (22302, f"A value of it is nested more than {MAX_LEVELS} deep.")
     assert len(told.records) < 600
 
 
@@ -296,9 +298,9 @@ def nested(depth: int, work: Data | None = None) -> Data:
 
 @BOTH
 def test_bodies_that_are_nested_forty_deep(how: How) -> None:
-    assert how(nested(engine.MAX_DEPTH))[0].state == "succeeded"
+    assert how(nested(MAX_DEPTH))[0].state == "succeeded"
     code_, text, _ = failure(how(nested(40))[0])
-    assert (code_, text) == (23200, f"bodies and sub-flows are nested more than {engine.MAX_DEPTH} deep")
+    assert (code_, text) == (23200, f"bodies and sub-flows are nested more than {MAX_DEPTH} deep")
 
 
 @BOTH
@@ -308,8 +310,8 @@ def test_flows_that_come_to_call_themselves(how: How) -> None:
     outcome, told = how(calls[0], subflows={"1": calls[0], "2": calls[1]})
     code_, text, blamed = failure(outcome)
     assert (code_, blamed) == (22801, "flow::1")
-    assert f"nested more than {engine.MAX_DEPTH} deep" in text
-    assert len(told.records) <= 2 * (engine.MAX_DEPTH + 2)
+    assert f"nested more than {MAX_DEPTH} deep" in text
+    assert len(told.records) <= 2 * (MAX_DEPTH + 2)
 
 
 def test_loops_in_loops_in_iterations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, event, given, settings
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.engine.call import Call, Execute, Result
 from chalicelib.flows.engine.errors import NodeError
-from chalicelib.flows.engine.interpreter import Outcome
+from chalicelib.flows.engine.outcome import Outcome
 from tests.flow_cases import account
 from tests.flow_graphs import Body, Drawn, Expected, bodies, data_of, expected
 from tests.flow_runs import Told, durable, express
