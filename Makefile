@@ -9,7 +9,7 @@ run: .venv/.local .venv-ministack/.stamp
 	$(BIN)/python -m infra.walkthrough --serve
 
 demo: .venv/.local .venv-ministack/.stamp
-	$(BIN)/python -m infra.walkthrough
+	$(BIN)/python -m infra.walkthrough $(if $(PACKAGE),--package $(PACKAGE))
 
 # More processes than two cores: most of what the end-to-end tests do is waiting. They come first: their files take
 # minutes, and one that was left for the end would keep the cores idle.

@@ -19,6 +19,7 @@ from infra.functions import ROOT
 from infra.local.__main__ import until_signal
 from infra.local.stack import LocalStack
 from infra.walkthrough.outside import Outside
+from infra.walkthrough.packaged import unpack
 from infra.walkthrough.steps import API_PROCESSES, Step
 from infra.walkthrough.tenant import Tenant
 from infra.walkthrough.walk import Walkthrough
@@ -28,6 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the walkthrough; return the process's exit status."""
     parser = argparse.ArgumentParser(prog="python -m infra.walkthrough", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve afterwards, until Ctrl-C")
+    parser.add_argument(
+        "--package",
+        type=Path,
+        help="run what `python -m infra.aws package` built there, not the checkout; for this Python",
+    )
     options = parser.parse_args(arguments)
     wait_for_signal = until_signal()
     local = ROOT / ".local"
@@ -39,8 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.perf_counter()
     more = os.environ.get("HOTPLUG_PRIVATE_ENDPOINTS", "")
     environment = {"HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints(more)}
+    of_package = unpack(options.package, local / "package") if options.package else None
+    found = of_package.variables if of_package else {}
     try:
-        with LocalStack(folder, api_processes=API_PROCESSES, environment=environment) as stack:
+        with LocalStack(
+            folder,
+            api_processes=API_PROCESSES,
+            environment=environment | found,
+            runtime_environment=found,
+            task_root=of_package.code if of_package else ROOT,
+        ) as stack:
             print(
                 f"The local stack answers at {stack.url} after {time.perf_counter() - began:.1f} s.\n",
                 flush=True,

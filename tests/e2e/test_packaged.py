@@ -1,0 +1,70 @@
+"""The walkthrough on what is packaged, instead of the checkout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.aws import dependencies
+from infra.aws.package import build
+from infra.functions import ROOT
+from infra.local.stack import LocalStack
+from infra.walkthrough.outside import Outside
+from infra.walkthrough.packaged import Unpacked, unpack
+from infra.walkthrough.steps import API_PROCESSES
+from infra.walkthrough.walk import Walkthrough
+
+pytestmark = pytest.mark.slow
+# Of Lambda's runtime client, which the service brings along, and of what that needs.
+RUNTIME = {"runtime_client", "_speedups"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """The application and its layer by the recipe of the deployed ones, for the interpreter that runs here."""
+    folder = tmp_path_factory.mktemp("package")
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    build("dev", dependencies.find_target(running), folder / "built")
+    return unpack(folder / "built", folder / "unpacked")
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    made = Outside()
+    yield made
+    made.close()
+
+
+def loaded(pid: int) -> set[Path]:
+    """The shared objects of Python packages that a process has loaded."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    paths = {Path(line.split()[-1]) for line in lines if line.endswith(".so") and "/lib-dynload/" not in line}
+    return {path for path in paths if "python" in str(path)}
+
+
+def test_the_walkthrough_holds_on_what_is_packaged(
+    package: Unpacked, outside: Outside, tmp_path: Path
+) -> None:
+    environment = {"HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints("")}
+    with LocalStack(
+        tmp_path / "local",
+        api_processes=API_PROCESSES,
+        environment=environment | package.variables,
+        runtime_environment=package.variables,
+        task_root=package.code,
+    ) as stack:
+        walkthrough = Walkthrough(stack, outside, tmp_path / "examples")
+        assert walkthrough.run(), [step for step in walkthrough.steps if not step.ok]
+        # AND what ran came out of the package: nothing of the checkout, nor of what it has installed
+        found = set().union(*(loaded(one.pid) for one in stack.environments("api")))
+        assert any(path.is_relative_to(package.packages) for path in found)
+        foreign = {path for path in found if path.is_relative_to(ROOT) or ".venv" in path.parts}
+        assert {path.name.partition(".")[0] for path in foreign} <= RUNTIME
+
+
+def test_a_folder_without_a_package_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"infra\.aws package"):
+        unpack(tmp_path, tmp_path / "unpacked")
