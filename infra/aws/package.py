@@ -125,6 +125,8 @@ def chalice_package(stage: str, table: FunctionTable, work: Path) -> Packaged:
     ]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "HOTPLUG_"))}
     env["AWS_DEFAULT_REGION"] = _ANY_REGION
+    # Chalice imports the copy before it packs it: bytecode by time would be in the package, and differ each time.
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
     done = subprocess.run(
         command, cwd=work, env=env, capture_output=True, text=True, timeout=300, check=False
     )
