@@ -16,7 +16,19 @@ from pathlib import Path
 from bench.figure import Figure, exit_status, report, table
 from bench.machine import load_note, server
 
-AREAS = ("read", "reload", "lists", "history", "flows", "tools", "execute", "cold", "register", "stack")
+AREAS = (
+    "read",
+    "reload",
+    "lists",
+    "history",
+    "flows",
+    "tools",
+    "execute",
+    "cold",
+    "cold_package",
+    "register",
+    "stack",
+)
 REPORT = Path(__file__).resolve().parent.parent / ".local" / "bench.json"
 
 
