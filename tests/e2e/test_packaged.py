@@ -45,6 +45,15 @@ def loaded(pid: int) -> set[Path]:
     return {path for path in paths if "python" in str(path)}
 
 
+def secrets_of(stack: LocalStack, walkthrough: Walkthrough) -> dict[str, bytes]:
+    """What nobody but its owner may ever read, by its kind."""
+    credentials = {"admin": stack.admin_credential, "publisher": walkthrough.tenant.credential}
+    found = {kind: str(one).partition(":")[2] for kind, one in credentials.items()}
+    found["storage"] = stack.credentials[1]
+    assert all(len(secret) >= 16 for secret in found.values())
+    return {kind: secret.encode() for kind, secret in found.items()}
+
+
 def test_the_walkthrough_holds_on_what_is_packaged(
     package: Unpacked, outside: Outside, tmp_path: Path
 ) -> None:
@@ -61,8 +70,18 @@ def test_the_walkthrough_holds_on_what_is_packaged(
         # AND what ran came out of the package: nothing of the checkout, nor of what it has installed
         found = set().union(*(loaded(one.pid) for one in stack.environments("api")))
         assert any(path.is_relative_to(package.packages) for path in found)
+        told = secrets_of(stack, walkthrough)
         foreign = {path for path in found if path.is_relative_to(ROOT) or ".venv" in path.parts}
         assert {path.name.partition(".")[0] for path in foreign} <= RUNTIME
+        logs = stack.logs_folder
+    # AND nothing secret stands in what the functions, and the stack around them, have written
+    written = {path.name: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
+    assert sum(map(len, written.values())) > 50_000
+    assert any(walkthrough.tenant.alias.encode() in text for text in written.values())
+    found_in = [
+        (name, kind) for name, text in written.items() for kind, secret in told.items() if secret in text
+    ]
+    assert found_in == []
 
 
 def test_a_folder_without_a_package_says_so(tmp_path: Path) -> None:
