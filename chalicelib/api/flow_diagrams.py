@@ -44,16 +44,17 @@ def get_flow_diagram(request: Request) -> Answer:
 
     states = None
     if "runId" in request.query:
-        found, states = _of_run(request)
+        name, text, states = _of_run(request)
     else:
         found = _wanted(request, request.query.get("version"))
-    shown = drawable(json.loads(found.text))
-    picture = draw(shown.flow, name=found.row.name, states=states, violations=shown.violations)
+        name, text = found.row.name, found.text
+    shown = drawable(json.loads(text))
+    picture = draw(shown.flow, name=name, states=states, violations=shown.violations)
     return Answer(picture, headers=HEADERS)
 
 
-def _of_run(request: Request) -> tuple[Draft, dict[str, str]]:
-    """What a run of the caller's ran, and how its nodes stand."""
+def _of_run(request: Request) -> tuple[str, str, dict[str, str]]:
+    """The flow's name, the data that a run of the caller's ran, and how its nodes stand."""
     from chalicelib.flows.runs import resource
 
     with request.reads() as session:
@@ -61,7 +62,9 @@ def _of_run(request: Request) -> tuple[Draft, dict[str, str]]:
         if run.flow_id != int(request.path["flowId"]):
             raise resource.not_found()
         states = resource.node_states(session, run)
-    return _wanted(request, run.version or None), states
+        text = None if run.version else resource.draft_data(session, run)
+    found = _wanted(request, run.version or None)
+    return found.row.name, found.text if text is None else text, states
 
 
 def _wanted(request: Request, version: str | None) -> Draft:

@@ -214,6 +214,17 @@ def test_a_run_is_drawn(publisher: Client) -> None:
     assert (plain.status, drawn.status) == (200, 200), drawn.body
     assert "waiting" in drawn.body
     assert plain.body != drawn.body
+    # What was run of a draft is drawn as it was then, and of a part of one that part.
+    made = publisher.post(FLOWS, {"name": "Draft", "data": greeting()}).json["flowId"]
+    whole = publisher.post(f"{FLOWS}/{made}/debug-runs", {"parameters": {"query": "x"}}).json["runId"]
+    part = publisher.post(f"{FLOWS}/{made}/nodes/text-joiner::1/debug", {}).json["runId"]
+    etag = {"If-Match": "*"}
+    assert publisher.put(f"{FLOWS}/{made}", {"name": "Draft", "data": asking()}, headers=etag).status == 200
+    of_whole, of_part = (
+        publisher.get(f"{FLOWS}/{made}/diagram.svg?runId={one}").body for one in (whole, part)
+    )
+    assert "message::1" in of_whole and "question-answer::1" not in of_whole
+    assert "text-joiner::1" in of_part and "message::1" not in of_part
     other = published(publisher, greeting())
     missing = publisher.get(f"{FLOWS}/{other}/diagram.svg?runId={run['runId']}")
     assert (missing.status, missing.json["code"]) == (404, "run.not_found")

@@ -12,9 +12,9 @@ import hmac
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from chalicelib.apps import secrets
@@ -25,6 +25,7 @@ from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import HotplugError, Invalid, Violation
 from chalicelib.flows.runs import resource
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 
 if TYPE_CHECKING:
@@ -90,11 +91,7 @@ def deliver(database: DatabaseService, http: AppHttp, run_id: str) -> bool:
 
 def _change(session: Unit, run_id: str, tries: int, due: datetime, **values: Any) -> bool:
     """Change a run whose next try is the one that was seen."""
-    seen = (FlowRun.run_id == run_id, FlowRun.callback_tries == tries, FlowRun.callback_at == due)
-    found = session.execute(
-        update(FlowRun).where(*seen).values(**values), execution_options={"synchronize_session": False}
-    )
-    return cast(CursorResult[Any], found).rowcount == 1
+    return change(session, run_id, FlowRun.callback_tries == tries, FlowRun.callback_at == due, **values)
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import update
-
 from chalicelib.core import audit
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
@@ -15,6 +13,7 @@ from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.errors import NODE_FAILED
 from chalicelib.flows.engine.outcome import Outcome, RunError
 from chalicelib.flows.runs import finishing, resource
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import CANCELLED, FAILED, QUEUED, RESUMING, WAITING
 from chalicelib.flows.runs.recording import Recorder, stored
@@ -40,10 +39,7 @@ def cancel(session: Unit, caller: Caller, run_id: str) -> tuple[dict[str, Any], 
     callback = None if row.event is None else str(row.event["callbackId"])
     audit.record(session, caller, "run.cancel", "run", run_id)
     if not end(session, caller, row, _cancelled(), _IDLE):
-        session.execute(
-            update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.active == 1).values(cancel=1),
-            execution_options={"synchronize_session": False},
-        )
+        change(session, run_id, FlowRun.active == 1, cancel=1)
         callback = None
     return resource.run(resource.read(session, caller, run_id)), callback
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import undefer
 
 from chalicelib.core import telemetry
@@ -27,6 +27,7 @@ from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.engine.steps import Question
 from chalicelib.flows.nodes.pure import PURE
 from chalicelib.flows.runs import cancelling, finishing, memory, plans, resuming
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.express import subflow_scope
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import QUEUED, RESUMING, RUNNING, WAITING
@@ -208,10 +209,10 @@ class DurableRun:
 
     def _write(self, session: Unit) -> None:
         now = datetime.now(UTC)
-        _update(
+        change(
             session,
             self._taken.run_id,
-            (RUNNING,),
+            FlowRun.state.in_((RUNNING,)),
             progress=self._recorder.progress,
             wake_at=now + timedelta(seconds=LOOK_AFTER_S),
         )
@@ -238,10 +239,10 @@ class DurableRun:
 
         def wait(session: Unit) -> bool:
             # It needs no place while it waits, which may be for weeks.
-            is_waiting = _update(
+            is_waiting = change(
                 session,
                 self._taken.run_id,
-                (RUNNING,),
+                FlowRun.state.in_((RUNNING,)),
                 state=WAITING,
                 event=event,
                 slot=None,
@@ -266,10 +267,15 @@ class DurableRun:
             return  # it was answered in an earlier invocation
 
         def go_on(session: Unit) -> None:
-            _update(
+            change(
                 session,
                 self._taken.run_id,
-                (WAITING, RESUMING),
+                FlowRun.state.in_(
+                    (
+                        WAITING,
+                        RESUMING,
+                    )
+                ),
                 state=RUNNING,
                 event=None,
                 pending=None,
@@ -294,11 +300,3 @@ class DurableRun:
         plan = plans.plan_of_text(self._services.cache, text, found["digest"], found["flowId"])
         inner = subflow_scope(self._services.cache, scope, found)
         return plan, memory.told(self._services.database, inner, plan)
-
-
-def _update(session: Unit, run_id: str, among: tuple[str, ...], **values: Any) -> bool:
-    found = session.execute(
-        update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.state.in_(among)).values(**values),
-        execution_options={"synchronize_session": False},
-    )
-    return cast(CursorResult[Any], found).rowcount == 1

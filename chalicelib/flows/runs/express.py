@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chalicelib.core import telemetry
@@ -22,6 +22,7 @@ from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.nodes.pure import PURE
 from chalicelib.flows.runs import finishing, memory, plans, resource
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import RUNNING
 from chalicelib.flows.runs.recording import Recorder
@@ -106,13 +107,8 @@ class ExpressRun:
 
     def _write(self, session: Unit) -> bool:
         lease = datetime.now(UTC) + timedelta(seconds=LEASE_S)
-        kept = session.execute(
-            update(FlowRun)
-            .where(FlowRun.run_id == self._begun.run_id, FlowRun.state == RUNNING)
-            .values(wake_at=lease, progress=self._recorder.progress),
-            execution_options={"synchronize_session": False},
-        )
-        if cast(CursorResult[Any], kept).rowcount == 0:
+        going_on, progress = FlowRun.state == RUNNING, self._recorder.progress
+        if not change(session, self._begun.run_id, going_on, wake_at=lease, progress=progress):
             return False
         self._recorder.write(session)
         return _goes_on(session, self._begun.run_id)

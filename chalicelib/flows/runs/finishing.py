@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, cast
-
-from sqlalchemy import CursorResult, update
+from typing import Any
 
 from chalicelib.core import telemetry
 from chalicelib.core.database import Unit
 from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.outcome import Outcome
 from chalicelib.flows.runs import memory
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import SUCCEEDED
 from chalicelib.flows.runs.recording import Recorder, error_of
@@ -47,13 +46,9 @@ def finish(
         "wake_at": None,
         "finished_at": now,
     }
-    if not _changed(session, scope.run_id, among, values):
+    if not change(session, scope.run_id, FlowRun.state.in_(list(among)), **values):
         return False
-    session.execute(
-        update(FlowRun)
-        .where(FlowRun.run_id == scope.run_id, FlowRun.callback_url.is_not(None))
-        .values(callback_at=now)
-    )
+    change(session, scope.run_id, FlowRun.callback_url.is_not(None), callback_at=now)
     recorder.write(session)
     if outcome.state == SUCCEEDED:
         memory.keep(session, scope, recorder.exchanges)
@@ -65,11 +60,3 @@ def measure(outcome: Outcome, mode: str, duration_ms: float) -> None:
     telemetry.metric("flow.runs", 1)
     telemetry.metric("flow.failures", int(outcome.state != SUCCEEDED))
     telemetry.metric(f"flow.{mode}_duration", duration_ms, "Milliseconds")
-
-
-def _changed(session: Unit, run_id: str, among: Collection[str], values: dict[str, Any]) -> bool:
-    found = session.execute(
-        update(FlowRun).where(FlowRun.run_id == run_id, FlowRun.state.in_(list(among))).values(**values),
-        execution_options={"synchronize_session": False},
-    )
-    return cast(CursorResult[Any], found).rowcount == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
 from chalicelib.core import telemetry
@@ -20,6 +20,7 @@ from chalicelib.core.ids import ulid_at
 from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
 from chalicelib.core.storage import Storage
 from chalicelib.flows.runs import callbacks, cancelling, durable, resuming
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.durable import LOOK_AFTER_S
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.names import EXPRESS, QUEUED, RESUMING, WAITING
@@ -176,11 +177,8 @@ def _held(session: Unit, row: FlowRun) -> FlowRun | None:
 
 def _postpone(services: Services, row: FlowRun, now: datetime, seconds: float) -> None:
     services.database.run(
-        lambda session: session.execute(
-            update(FlowRun)
-            .where(FlowRun.run_id == row.run_id, FlowRun.wake_at == row.wake_at)
-            .values(wake_at=now + timedelta(seconds=seconds)),
-            execution_options={"synchronize_session": False},
+        lambda session: change(
+            session, row.run_id, FlowRun.wake_at == row.wake_at, wake_at=now + timedelta(seconds=seconds)
         )
     )
 

@@ -13,7 +13,7 @@ from chalicelib.core.errors import NotFound
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.llm import Usage
 from chalicelib.core.paging import Page, list_page, through
-from chalicelib.flows.runs.models import FlowRun, FlowRunEvent, FlowRunNode
+from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.names import FAILED, WAITING, shown
 
 RUN_ID = ULID_PATTERN
@@ -118,6 +118,20 @@ def node_states(session: Session, row: FlowRun) -> dict[str, str]:
     if row.event is not None and row.state == WAITING:
         states.setdefault(row.event["nodeId"], WAITING)
     return states
+
+
+def draft_data(session: Session, row: FlowRun) -> str:
+    """Return what a run of a draft, or of one node of it, ran, as JSON; the draft may have been edited since.
+
+    Raises
+    ------
+    errors.NotFound
+        `run.data_gone`: it is not kept for ever.
+    """
+    text = session.scalar(select(FlowRunData.data).where(FlowRunData.digest == row.digest))
+    if text is None:
+        raise NotFound("What the run ran is not kept any more.", code="run.data_gone")
+    return text
 
 
 def frames(session: Session, run_id: str, after: int) -> list[dict[str, Any]]:

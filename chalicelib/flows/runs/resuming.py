@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
-
-from sqlalchemy import CursorResult, update
+from typing import Any
 
 from chalicelib.core import audit, telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, TooLarge, Unavailable
 from chalicelib.flows.runs import resource
+from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.names import RESUMING, WAITING
 from chalicelib.flows.runs.starting import RESEND_S
@@ -50,13 +49,10 @@ def resume(services: Services, caller: Caller, run_id: str, event_id: str, actio
             raise _not_waiting()
         if row.event["eventId"] != event_id:
             raise Conflict("The run waits for the answer to another question.", code="run.other_event")
-        changed = session.execute(
-            update(FlowRun)
-            .where(FlowRun.run_id == run_id, FlowRun.state == WAITING, FlowRun.event == row.event)
-            .values(state=RESUMING, pending=pending, wake_at=datetime.now(UTC) + timedelta(seconds=RESEND_S)),
-            execution_options={"synchronize_session": False},
-        )
-        if cast(CursorResult[Any], changed).rowcount == 0:
+        # The same question: it may have been answered, and another asked, since the row was read.
+        seen = (FlowRun.state == WAITING, FlowRun.event == row.event)
+        wake_at = datetime.now(UTC) + timedelta(seconds=RESEND_S)
+        if not change(session, run_id, *seen, state=RESUMING, pending=pending, wake_at=wake_at):
             raise _not_waiting()
         audit.record(session, caller, f"run.{action}", "run", run_id)
         return str(row.event["callbackId"])

@@ -120,23 +120,28 @@ def begin(
 
 def keep_data(session: Unit, digest: str, text: str, now: datetime) -> None:
     """Keep the data that a run runs for as long as runs of it may wait."""
-    changed = session.execute(
-        update(FlowRunData).where(FlowRunData.digest == digest).values(used_at=now)
-    ).rowcount  # type: ignore[attr-defined]
-    if not changed and session.get(FlowRunData, digest) is None:
+    known = select(FlowRunData.digest).where(FlowRunData.digest == digest)
+    if session.scalar(known) is None:
         session.add(FlowRunData(digest=digest, data=text, used_at=now))
         session.flush()
+    else:
+        _use(session, digest, now)
 
 
 def read_data(session: Unit, digest: str, now: datetime) -> str:
     """Return what a run runs, and note, at most once a day, that it is still needed."""
+    _use(session, digest, now)
+    return session.scalars(select(FlowRunData.data).where(FlowRunData.digest == digest)).one()
+
+
+def _use(session: Unit, digest: str, now: datetime) -> None:
+    # Once a day: written by each run, the row would make all runs of a flow wait for each other.
     session.execute(
         update(FlowRunData)
         .where(FlowRunData.digest == digest, FlowRunData.used_at < now - _USED_AGAIN)
         .values(used_at=now),
         execution_options={"synchronize_session": False},
     )
-    return session.scalars(select(FlowRunData.data).where(FlowRunData.digest == digest)).one()
 
 
 def _free_slot(database: DatabaseService, app_id: int) -> int:
@@ -154,7 +159,8 @@ def _store(session: Unit, begun: Begun, slot: int) -> None:
     now = datetime.now(UTC)
     is_durable = begun.mode == DURABLE
     wanted, runnable = begun.wanted, begun.runnable
-    if is_durable:
+    if is_durable or not runnable.version:
+        # Replayed, or drawn later: what was run of a draft, or of a part of one, stands nowhere else.
         keep_data(session, runnable.digest, runnable.text, now)
     caller = begun.scope.caller
     session.add(
