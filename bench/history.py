@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import event, select
+from sqlalchemy import Table, event, select
 
 from bench.clock import interleaved, seconds
 from bench.figure import Figure, compared, counted
@@ -22,7 +22,7 @@ NODES, TURNS = 100, 50
 ROUNDS = 30
 CHAT = Chat(11, 7_000_000_001, "ann", "monday")
 TOKENS: dict[str, int | None] = {f"llm::{number}": 2048 for number in range(NODES)}
-_TABLE = NodeHistory.__table__
+_TABLE = cast(Table, NodeHistory.__table__)
 
 
 def measure() -> list[Figure]:
@@ -85,7 +85,7 @@ def _one_by_one(database: DatabaseService, tokens: dict[str, int | None]) -> dic
     with database.reads() as session:
         for node_id, most in tokens.items():
             query = select(_TABLE.c.raw_question, _TABLE.c.raw_answer).where(
-                *CHAT.conditions(), _TABLE.c.node_id == node_id
+                *CHAT.conditions(_TABLE), _TABLE.c.node_id == node_id
             )
             newest: Any = through(query, _TABLE, "ix_workflow_node_history_chat").order_by(_TABLE.c.id.desc())
             turns = [(row.raw_question, row.raw_answer) for row in session.execute(newest.limit(MOST_TURNS))]

@@ -12,6 +12,8 @@ from aws_durable_execution_sdk_python import durable_execution
 from aws_durable_execution_sdk_python_testing.runner import DurableFunctionTestRunner
 
 from chalicelib.core.errors import Unavailable
+from chalicelib.flows import services as flow_services
+from chalicelib.flows.runs import durable
 
 
 @contextmanager
@@ -77,3 +79,17 @@ class InProcess:
     def _check(self) -> None:
         if self.is_away:
             raise Unavailable("away", code="run.away")
+
+
+@contextmanager
+def running_flows() -> Iterator[InProcess]:
+    """Let this process's durable runs be executed here."""
+    made = InProcess(
+        lambda payload, context: durable.handle(flow_services.flow_services(), payload["runId"], context)
+    )
+    flow_services.use(made)
+    try:
+        yield made
+    finally:
+        flow_services.use(None)
+        made.close()

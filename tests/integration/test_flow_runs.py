@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.flows import services as flow_services
-from chalicelib.flows.runs import durable
-from tests.executions import InProcess
+from tests.executions import InProcess, running_flows
 from tests.flow_builders import (
     END,
     START,
@@ -42,13 +40,8 @@ def deployment(
 
 @pytest.fixture
 def executions(deployment: Deployment) -> Iterator[InProcess]:
-    made = InProcess(
-        lambda payload, context: durable.handle(flow_services.flow_services(), payload["runId"], context)
-    )
-    flow_services.use(made)
-    yield made
-    flow_services.use(None)
-    made.close()
+    with running_flows() as made:
+        yield made
 
 
 @pytest.fixture

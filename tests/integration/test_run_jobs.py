@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import func, select
 
 from chalicelib.core import process, storage
-from chalicelib.flows import services as flow_services
 from chalicelib.flows.runs import durable, jobs, resuming
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.starting import LEASE_S, RESEND_S
-from tests.executions import InProcess
+from tests.executions import InProcess, running_flows
 from tests.fakes.storage import MemoryStorage
 from tests.flow_rows import flow_deployment
 from tests.http import Client, Deployment
@@ -37,13 +36,8 @@ def deployment(
 
 @pytest.fixture
 def executions(deployment: Deployment) -> Iterator[InProcess]:
-    made = InProcess(
-        lambda payload, context: durable.handle(flow_services.flow_services(), payload["runId"], context)
-    )
-    flow_services.use(made)
-    yield made
-    flow_services.use(None)
-    made.close()
+    with running_flows() as made:
+        yield made
 
 
 @pytest.fixture

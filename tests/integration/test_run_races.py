@@ -19,10 +19,10 @@ from chalicelib.core.settings import settings
 from chalicelib.flows import services as flow_services
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.nodes import table
-from chalicelib.flows.runs import durable, plans, resuming, starting
+from chalicelib.flows.runs import plans, resuming, starting
 from chalicelib.flows.runs.models import FlowRun
 from chalicelib.flows.runs.starting import Wanted
-from tests.executions import InProcess
+from tests.executions import InProcess, running_flows
 from tests.flow_builders import chain, code, end, flow, start
 from tests.flow_rows import flow_deployment
 from tests.http import Client, Deployment
@@ -44,13 +44,8 @@ def deployment(
 
 @pytest.fixture
 def executions(deployment: Deployment) -> Iterator[InProcess]:
-    made = InProcess(
-        lambda payload, context: durable.handle(flow_services.flow_services(), payload["runId"], context)
-    )
-    flow_services.use(made)
-    yield made
-    flow_services.use(None)
-    made.close()
+    with running_flows() as made:
+        yield made
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from chalicelib.core.ids import new_id
 from chalicelib.core.paging import through
 from chalicelib.flows.dsl.limits import MAX_ID_LENGTH
 from chalicelib.flows.history.budget import NodeMaxToken, budget_of, within
+from chalicelib.flows.history.chat import Chat as Chat
 from chalicelib.flows.history.clipping import clipped, pieces
 from chalicelib.flows.history.models import MAX_PERSON, NodeHistory
 from chalicelib.flows.history.octets import octets
@@ -132,34 +133,11 @@ class HistoryDAO:
 
     def nodes_of(self, chat: Chat, after: str | None, most: int) -> list[str]:
         """Return nodes that have a history in a conversation, by their ids, beginning behind `after`."""
-        query = select(_HISTORY.c.node_id).distinct().where(*chat.conditions())
+        query = select(_HISTORY.c.node_id).distinct().where(*chat.conditions(_HISTORY))
         if after is not None:
             query = query.where(_HISTORY.c.node_id > after)
         query = through(query, _HISTORY, _INDEX)
         return list(self._session.scalars(query.order_by(_HISTORY.c.node_id).limit(most)))
-
-
-@dataclass(frozen=True)
-class Chat:
-    """Whose history: of an app, with a flow, of a person, in a conversation."""
-
-    app_id: int
-    flow_id: int
-    uid: str
-    chat_id: str
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return what holds for the rows of the conversation, in the order of the index."""
-        columns = _HISTORY.c
-        return [
-            columns.app_id == self.app_id,
-            columns.flow_id == str(self.flow_id),
-            columns.uid == self.uid,
-            columns.chat_id == self.chat_id,
-            # MySQL's collations call 'ann' and 'ann ' equal; they are two people.
-            octets(columns.uid) == len(self.uid.encode()),
-            octets(columns.chat_id) == len(self.chat_id.encode()),
-        ]
 
 
 def history_query(
@@ -170,7 +148,11 @@ def history_query(
     Turns are numbered without a look at their texts. Of the newest ten the lengths are added up, and only what may fit
     is sent: a turn of megabytes ends its node's walk on the server.
     """
-    wanted = chat.conditions() if nodes is None else [*chat.conditions(), _HISTORY.c.node_id.in_(nodes)]
+    wanted = (
+        chat.conditions(_HISTORY)
+        if nodes is None
+        else [*chat.conditions(_HISTORY), _HISTORY.c.node_id.in_(nodes)]
+    )
     entries = select(_HISTORY.c.id, _number().label("number")).where(*wanted)
     numbered = through(entries, _HISTORY, _INDEX).subquery("numbered")
     sized, told = _HISTORY.alias("sized"), _HISTORY.alias("told")

@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import Table, func, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Invalid, TooLarge, Violation
 from chalicelib.core.paging import through
 from chalicelib.flows.dsl.limits import MAX_NAME_LENGTH
+from chalicelib.flows.history.chat import Chat
 from chalicelib.flows.history.models import MAX_PERSON
-from chalicelib.flows.history.octets import octets
 from chalicelib.flows.variables.models import FlowVariable
 
 MAX_VALUE_BYTES = 256 * 1024
@@ -35,41 +34,14 @@ MAX_VARIABLES = 200
 _VARIABLE = cast(Table, FlowVariable.__table__)
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Whose variables: of an app, of a flow, of a person, in a conversation.
-
-    Parameters
-    ----------
-    app_id
-        The app that runs the flow.
-    uid, chat_id
-        As the run names them, at most 255 characters; '' where it names none.
-    """
-
-    app_id: int
-    flow_id: int
-    uid: str
-    chat_id: str
+class Scope(Chat):
+    """Whose variables: those of a conversation."""
 
     def digest(self, name: str) -> bytes:
         """Return the key of a variable."""
         # As JSON: ('a', 'bc') and ('ab', 'c') are two.
         parts = [str(self.app_id), str(self.flow_id), self.uid, self.chat_id, name]
         return hashlib.sha256(json.dumps(parts).encode()).digest()
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return what holds for the variables of this scope, in the order of the index."""
-        columns = _VARIABLE.c
-        return [
-            columns.app_id == self.app_id,
-            columns.flow_id == str(self.flow_id),
-            columns.uid == self.uid,
-            columns.chat_id == self.chat_id,
-            # MySQL's collations call 'ann' and 'ann ' equal; they are two people.
-            octets(columns.uid) == len(self.uid.encode()),
-            octets(columns.chat_id) == len(self.chat_id.encode()),
-        ]
 
 
 def get(session: Session, scope: Scope, names: Iterable[str]) -> dict[str, Any]:
@@ -152,7 +124,7 @@ def _size(name: str, value: Any, problems: list[Violation]) -> int:
 
 def _check_count(session: Session, scope: Scope, values: Mapping[str, Any]) -> None:
     others = _VARIABLE.c.digest.not_in([scope.digest(name) for name in values])
-    query = select(func.count()).select_from(_VARIABLE).where(*scope.conditions(), others)
+    query = select(func.count()).select_from(_VARIABLE).where(*scope.conditions(_VARIABLE), others)
     found = session.scalar(through(query, _VARIABLE, "ix_flow_variable_chat")) or 0
     if found + len(values) > MAX_VARIABLES:
         raise Invalid(

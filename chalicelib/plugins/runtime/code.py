@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.errors import BadRequest
 from chalicelib.plugins.runtime.channel import ChildEnded
 from chalicelib.plugins.runtime.faults import (
     MAX_RESULT_BYTES,
@@ -30,6 +29,7 @@ from chalicelib.plugins.runtime.request import (
     MAX_TIMEOUT_MS,
     CacheState,
     parse_cache,
+    parsed,
 )
 
 OPERATION = "code"
@@ -74,10 +74,7 @@ def parse_code_request(event: Mapping[str, Any]) -> CodeRequest:
     errors.BadRequest
         `runtime.bad_event`, naming what is missing or wrong.
     """
-    try:
-        return _parse(event)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BadRequest(f"The invocation is malformed: {error!r}", code="runtime.bad_event") from error
+    return parsed(_parse, event)
 
 
 def run_code(request: CodeRequest, sandbox: Sandbox, log: Log, figures: dict[str, Any]) -> dict[str, Any]:

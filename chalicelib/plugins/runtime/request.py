@@ -4,12 +4,14 @@ named."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib.core.errors import BadRequest
 from chalicelib.plugins.runtime.faults import ONE_MIB
+
+T = TypeVar("T")
 
 # They become file names: nothing that could leave the cache folder gets that far.
 _PLUGIN_ID = re.compile(r"[a-z0-9_-]{1,128}")
@@ -104,8 +106,19 @@ def parse_request(event: Mapping[str, Any]) -> Request:
     errors.BadRequest
         `runtime.bad_event`, naming what is missing or wrong.
     """
+    return parsed(_parse, event)
+
+
+def parsed(parse: Callable[[Mapping[str, Any]], T], event: Mapping[str, Any]) -> T:
+    """Return what `parse` reads out of an event, whatever it stumbles over being the event's fault.
+
+    Raises
+    ------
+    errors.BadRequest
+        `runtime.bad_event`
+    """
     try:
-        return _parse(event)
+        return parse(event)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadRequest(f"The invocation is malformed: {error!r}", code="runtime.bad_event") from error
 
