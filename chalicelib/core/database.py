@@ -1,4 +1,4 @@
-"""The database: column types that agree on three servers, one engine, units of work and reads.
+"""The database: one engine, units of work and reads; the column types are in core/columns.
 
 MySQL 8 (Aurora), MariaDB 10.11 and SQLite. Reads run in AUTOCOMMIT (one round trip each); a unit of work runs
 in READ COMMITTED, because under REPEATABLE READ a check that is made after taking a lock still sees the
@@ -15,18 +15,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import DateTime, MetaData, String, Text, TextClause, create_engine, event
-from sqlalchemy.dialects import mysql
+from sqlalchemy import TextClause, create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from chalicelib.core import guards
+from chalicelib.core.columns import MEDIUM_TEXT as MEDIUM_TEXT
+from chalicelib.core.columns import MYSQL_TABLE as MYSQL_TABLE
+from chalicelib.core.columns import Base as Base
+from chalicelib.core.columns import JsonDocument as JsonDocument
+from chalicelib.core.columns import TimestampMixin as TimestampMixin
+from chalicelib.core.columns import UtcDateTime as UtcDateTime
+from chalicelib.core.columns import ascii_text as ascii_text
+from chalicelib.core.columns import identifier as identifier
 from chalicelib.core.connections import mysql_connect_args, tune
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.query_load import QueryLoad
@@ -42,91 +47,6 @@ _WRITING = re.compile(r"\s*(insert|update|delete|replace|truncate|load)\b", re.I
 T = TypeVar("T")
 # Makes another engine of one, over the same pool.
 Derive = Callable[[Engine], Engine]
-
-# Identifiers and slugs compare byte for byte; people's text is searched with lower().
-MYSQL_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
-
-
-class Base(DeclarativeBase):
-    """Root of every table. `cache_scope` and `cache_key` say which hot-cache entries a row's change must
-    drop; both None for rows that no function keeps in memory (executions, tasks, logs)."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    cache_scope: ClassVar[str | None] = None
-    cache_key: ClassVar[str | None] = None
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, stored as naive UTC with microseconds: every backend drops the offset silently."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        if dialect.name == "mysql" or dialect.name == "mariadb":
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime has no place in the database")
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-class JsonDocument(TypeDecorator[Any]):
-    """A JSON value as MEDIUMTEXT: MySQL's JSON type reorders keys, MariaDB's does not; text keeps what was
-    given."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        return dialect.type_descriptor(MEDIUM_TEXT)
-
-    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        import json
-
-        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-    def process_result_value(self, value: str | None, dialect: Any) -> Any:
-        import json
-
-        return None if value is None else json.loads(value)
-
-
-MEDIUM_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
-
-
-def identifier(length: int) -> String:
-    """Return the type of an id column: up to `length` characters, compared byte for byte."""
-    return String(length)
-
-
-def ascii_text(length: int) -> Any:
-    """Return the type of a column of ASCII text, compared byte for byte: a quarter of the bytes in an index."""
-    ascii_column = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
-    return String(length).with_variant(ascii_column, "mysql", "mariadb")
-
-
-class TimestampMixin:
-    """created_at and updated_at, set by the process that writes."""
-
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime(), default=lambda: datetime.now(UTC))
-    updated_at: Mapped[datetime] = mapped_column(
-        UtcDateTime(), default=lambda: datetime.now(UTC), onupdate=lambda: datetime.now(UTC)
-    )
 
 
 class SecondConnection(RuntimeError):
