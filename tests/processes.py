@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ class Child:
     def __init__(self, target: Callable[..., object], arguments: tuple[object, ...], errors: Path) -> None:
         """Start it; what it writes to its standard error goes to the file `errors`."""
         self._errors = errors
+        # How it ended can be read from the fork server once: of two threads that wait, the other is told 255.
+        self._waiting = threading.Lock()
         self._process = PROCESSES.Process(
             target=_run, args=(target, arguments, dict(os.environ), str(errors))
         )
@@ -27,11 +30,13 @@ class Child:
     def kill(self) -> None:
         """End it by SIGKILL and wait until it has ended."""
         self._process.kill()
-        self._process.join()
+        with self._waiting:
+            self._process.join()
 
     def wait(self, seconds: float) -> int:
         """Wait for its end; return 0, or the negative number of the signal that ended it."""
-        self._process.join(seconds)
+        with self._waiting:
+            self._process.join(seconds)
         code = self._process.exitcode
         if code is None:
             self.kill()
