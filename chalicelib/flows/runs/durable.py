@@ -212,7 +212,7 @@ class DurableRun:
         change(
             session,
             self._taken.run_id,
-            FlowRun.state.in_((RUNNING,)),
+            FlowRun.state == RUNNING,
             progress=self._recorder.progress,
             wake_at=now + timedelta(seconds=LOOK_AFTER_S),
         )
@@ -242,7 +242,7 @@ class DurableRun:
             is_waiting = change(
                 session,
                 self._taken.run_id,
-                FlowRun.state.in_((RUNNING,)),
+                FlowRun.state == RUNNING,
                 state=WAITING,
                 event=event,
                 slot=None,
@@ -270,12 +270,7 @@ class DurableRun:
             change(
                 session,
                 self._taken.run_id,
-                FlowRun.state.in_(
-                    (
-                        WAITING,
-                        RESUMING,
-                    )
-                ),
+                FlowRun.state.in_((WAITING, RESUMING)),
                 state=RUNNING,
                 event=None,
                 pending=None,
