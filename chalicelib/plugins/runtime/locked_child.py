@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ _SYSTEM_FILES = (
     "/dev/urandom",
     "/dev/random",
 )
+# Those of `child/`, each after what it imports; `main` is called.
+_CHILD_MODULES = ("walls", "frames", "plugin", "code", "main")
+_AS_MODULES = """
+import sys, types
+package = sys.modules[{package!r}] = types.ModuleType({package!r})
+for name, source in {sources!r}.items():
+    module = types.ModuleType({package!r} + "." + name)
+    sys.modules[module.__name__] = module
+    setattr(package, name, module)
+    exec(compile(source, "<hotplug." + name + ">", "exec"), module.__dict__)
+package.main.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
 _uids = itertools.count(os.getpid() * 8)
 _started: set[int] = set()
 
@@ -229,13 +242,19 @@ def remove_stale_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@cache
+def _program() -> str:
+    """Return the modules of `child/` as one text: the child may not be able to read our folder."""
+    folder = Path(__file__).with_name("child")
+    sources = {name: (folder / f"{name}.py").read_text("utf-8") for name in _CHILD_MODULES}
+    return _AS_MODULES.format(package=f"{__package__}.child", sources=sources)
+
+
 def _start() -> tuple[subprocess.Popen[bytes], Channel]:
     to_child, from_parent = os.pipe(), os.pipe()
     log = os.pipe()
-    source = Path(__file__).with_name("child.py").read_text("utf-8")
-    # Isolated (-I), without site packages (-S), its source as text: the child may not be able to read our
-    # folder.
-    command = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-u", "-c", source]
+    # Isolated (-I), without site packages (-S).
+    command = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-u", "-c", _program()]
     environment = (
         {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]} if os.environ.get("LD_LIBRARY_PATH") else {}
     )
