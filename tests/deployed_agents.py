@@ -14,7 +14,7 @@ from chalicelib.agents.tables.migration import migrate_agent_tables
 from chalicelib.agents.tables.rows import sync_agents
 from chalicelib.core import process
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.llm import ChatMessage, ChatOptions, Completion, Usage
+from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, Usage
 from chalicelib.events.migration import exclusive_connection
 from examples.agents.cmdb import Cmdb, document
 from tests.http import Client, Deployment, Response, deployed

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.call import Call, Exchange, Execute, Result
 from chalicelib.flows.engine.errors import Interrupt, NodeError
 from chalicelib.flows.engine.outcome import Outcome

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.core.errors import Unavailable
-from chalicelib.core.llm import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Usage
+from chalicelib.core.llm.model import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Usage
 from chalicelib.flows.dsl.values import default_of
 from chalicelib.flows.engine.call import Call, Execute, Result
 from chalicelib.flows.engine.errors import CODE_RESULT, TOOL_FAILED, NodeError

@@ -17,7 +17,8 @@ from uuid import uuid4
 
 from chalice.app import Chalice
 
-from chalicelib.core import master_keys, process
+from chalicelib.core import process
+from chalicelib.core.keys import master_keys
 
 
 class NoRoute(LookupError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from chalicelib.core import http_connection
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound import connection
+from chalicelib.core.outbound.client import HttpOut
 
 A, B = "93.184.215.14", "93.184.215.15"  # public; the fake internet below leads to servers of this machine
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -120,7 +120,7 @@ class Internet:
         self.dialled.append((address, port))
         if (address, port) not in self.servers:
             raise ConnectionRefusedError(f"nothing listens at {address}")
-        return http_connection.dial("127.0.0.1", self.servers[address, port], timeout_s)
+        return connection.dial("127.0.0.1", self.servers[address, port], timeout_s)
 
     def close(self) -> None:
         for server in self.running:

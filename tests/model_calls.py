@@ -10,7 +10,7 @@ from typing import Any
 
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import NotFound
-from chalicelib.core.llm import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Llm, Usage
+from chalicelib.core.llm.model import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Llm, Usage
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.dsl.model import Node, plain_handle
 from chalicelib.flows.engine.call import Call, Result, Scope

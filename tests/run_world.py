@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import update
 
 from chalicelib.core import process
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.http_out import HttpOut
 from chalicelib.core.jobs import Job, Runner
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.flows.runs import plans, starting
 from chalicelib.flows.runs.jobs import HttpOf, run_jobs
 from chalicelib.flows.runs.models import FlowRun

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from chalicelib.core import http_connection
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound import connection
+from chalicelib.core.outbound.client import HttpOut
 from tests.internet import Server, redirect
 from tests.ssrf_vectors import NAMES, REDIRECTS, VPC_RANGES
 
@@ -63,15 +63,15 @@ class Trap:
         self._listener.close()
 
     def resolve(self, host: str, port: int) -> tuple[str, ...]:
-        """Stand for http_lookup.system."""
+        """Stand for lookup.system."""
         if self._start is not None and host == self._start.host:
             return (START,)
         return NAMES.get(host, (PUBLIC,))
 
     def dial(self, address: str, port: int, timeout_s: float) -> socket.socket:
-        """Stand for http_connection.dial; it leads to the listener, whatever the address."""
+        """Stand for connection.dial; it leads to the listener, whatever the address."""
         to = self._start.server.port if self._start is not None and address == START else self.port
-        return http_connection.dial("127.0.0.1", to, timeout_s)
+        return connection.dial("127.0.0.1", to, timeout_s)
 
     def client(self, **options: Any) -> HttpOut:
         """Return a client that can only be connected to the listener."""

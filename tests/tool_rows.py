@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.apps.models import App
-from chalicelib.core.breaker import Breaker
-from chalicelib.core.circuit_record import StoredCircuits
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.circuit_record import StoredCircuits
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.tools import drafts, registry
 from chalicelib.tools.services import Services
 from chalicelib.tools.tokens import Tokens

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chalicelib.agents.spec import AgentSpec
     from chalicelib.core.caller import Caller
     from chalicelib.core.database import Base, Unit
-    from chalicelib.core.llm import Llm
+    from chalicelib.core.llm.model import Llm
 
 
 CALL_TIMEOUT_MS = 20_000

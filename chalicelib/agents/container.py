@@ -12,7 +12,7 @@ from chalicelib.agents.time_left import TimeLeft
 from chalicelib.core.caller import Caller
 
 if TYPE_CHECKING:
-    from chalicelib.core.llm import Llm
+    from chalicelib.core.llm.model import Llm
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, HotplugError, Unavailable, UpstreamFailed
 from chalicelib.core.ids import new_ulid
-from chalicelib.core.llm import MeteredLlm, Usage
+from chalicelib.core.llm.model import MeteredLlm, Usage
 
 MAX_REPLY_CHARACTERS = 1_000_000
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.core.errors import UpstreamTimeout
-from chalicelib.core.llm import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Llm
+from chalicelib.core.llm.model import DEFAULT_OPTIONS, ChatMessage, ChatOptions, Completion, Llm
 
 
 @dataclass(frozen=True)

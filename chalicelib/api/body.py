@@ -79,7 +79,7 @@ def _json(raw: bytes, max_bytes: int) -> Any:
 
 
 def _check(schema: Mapping[str, Any], value: Any) -> None:
-    from chalicelib.core.schemas import violations
+    from chalicelib.core.json_schema.schemas import violations
 
     found = violations(dict(schema), value, "")
     if found:

@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.apps.tenants import find_app, lock_app
 from chalicelib.core import audit
-from chalicelib.core.addresses import parse_endpoint, parse_url
 from chalicelib.core.caller import Caller
-from chalicelib.core.data_keys import open_box
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Violation
+from chalicelib.core.keys.data_keys import open_box
+from chalicelib.core.keys.secret_box import SecretBox
+from chalicelib.core.outbound.addresses import parse_endpoint, parse_url
 from chalicelib.core.representation import check_if_match, timestamp
-from chalicelib.core.secret_box import SecretBox
 
 # All names fit on one page.
 MOST_SECRETS = 100

@@ -155,7 +155,7 @@ def delete_app(
     errors.Conflict
         `app.owns_resources` naming what it owns, `app.last_admin`
     """
-    from chalicelib.core.data_keys import DataKey
+    from chalicelib.core.keys.data_keys import DataKey
 
     app = lock_app(session, alias_id)
     before = describe(app)

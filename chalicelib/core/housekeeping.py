@@ -12,14 +12,15 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from chalicelib.core import cache_log, circuit_record, leases
+from chalicelib.core import cache_log, leases
 from chalicelib.core.cache_log import CacheChange
-from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService, Unit
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.instances import KEPT, Instance
 from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
 from chalicelib.core.leases import LeaseRow
+from chalicelib.core.outbound import circuit_record
+from chalicelib.core.outbound.circuit_record import CircuitBreaker
 from chalicelib.core.steps import declare, step
 
 STEPS = declare("housekeeping", ("prune_log", "delete_rows", "prune_leases", "prune_breakers", "renew_epoch"))

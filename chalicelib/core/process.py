@@ -16,10 +16,10 @@ from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.settings import settings
 
 if TYPE_CHECKING:
-    from chalicelib.core.breaker import Breaker
-    from chalicelib.core.deployment_secrets import DeploymentSecrets
-    from chalicelib.core.http_out import HttpOut
-    from chalicelib.core.llm import Llm
+    from chalicelib.core.keys.deployment_secrets import DeploymentSecrets
+    from chalicelib.core.llm.model import Llm
+    from chalicelib.core.outbound.breaker import Breaker
+    from chalicelib.core.outbound.client import HttpOut
     from chalicelib.core.settings import LlmSettings
 
 # Names this execution environment in GET /api/v1/instances; a new process is a new instance.
@@ -54,7 +54,7 @@ def http() -> HttpOut:
     """Return this process's outbound client; its import is for those that call out."""
     global _http
     if _http is None:
-        from chalicelib.core.http_out import HttpOut
+        from chalicelib.core.outbound.client import HttpOut
 
         _http = HttpOut.from_environment(os.environ)
     return _http
@@ -69,9 +69,9 @@ def use_http(replacement: HttpOut | None) -> None:
 @lru_cache(maxsize=1)
 def breaker() -> Breaker:
     """Return the circuit breaker of this process's calls to tools, MCP servers and whatever else apps name."""
-    from chalicelib.core.breaker import Breaker
-    from chalicelib.core.circuit import Policy
-    from chalicelib.core.circuit_record import StoredCircuits
+    from chalicelib.core.outbound.breaker import Breaker
+    from chalicelib.core.outbound.circuit import Policy
+    from chalicelib.core.outbound.circuit_record import StoredCircuits
 
     policy = Policy(settings().breaker_failures, settings().breaker_cool_down_s)
     return Breaker(StoredCircuits(database(), cache()), INSTANCE_ID, policy)
@@ -82,7 +82,7 @@ _llm: Llm | None = None
 
 def llm(app_id: int) -> Llm:
     """Return the deployment's language model as one app uses it; `NoLlm` where there is none."""
-    from chalicelib.core.llm import NoLlm
+    from chalicelib.core.llm.model import NoLlm
 
     if _llm is not None:
         return _llm
@@ -91,8 +91,8 @@ def llm(app_id: int) -> Llm:
         return NoLlm()
     if chosen.url is not None:
         return llm_at(app_id, chosen.url, chosen.model, _key_of(chosen))
-    from chalicelib.core.llm_bedrock import BedrockLlm
-    from chalicelib.core.llm_report import ReportedLlm
+    from chalicelib.core.llm.bedrock import BedrockLlm
+    from chalicelib.core.llm.report import ReportedLlm
 
     return ReportedLlm(BedrockLlm(_bedrock, chosen.model), app_id, chosen.model)
 
@@ -105,23 +105,23 @@ def _key_of(chosen: LlmSettings) -> Callable[[], str | None]:
 @lru_cache(maxsize=1)
 def deployment_secrets() -> DeploymentSecrets:
     """Return the deployment's own secrets, as this process has read them."""
-    from chalicelib.core.deployment_secrets import DeploymentSecrets
+    from chalicelib.core.keys.deployment_secrets import DeploymentSecrets
 
     return DeploymentSecrets()
 
 
 def llm_at(app_id: int, url: str, model: str | None, key: Callable[[], str | None]) -> Llm:
-    """Return the language model at an endpoint that an app names; see `llm_openai.OpenAiLlm`.
+    """Return the language model at an endpoint that an app names; see `llm.openai.OpenAiLlm`.
 
     Raises
     ------
     errors.Invalid
         `http.invalid_url`
     """
-    from chalicelib.core.app_http import AppHttp
-    from chalicelib.core.llm_openai import OpenAiLlm
-    from chalicelib.core.llm_report import ReportedLlm
-    from chalicelib.core.llm_request import MAX_TIMEOUT_S
+    from chalicelib.core.llm.openai import OpenAiLlm
+    from chalicelib.core.llm.report import ReportedLlm
+    from chalicelib.core.llm.request import MAX_TIMEOUT_S
+    from chalicelib.core.outbound.app_client import AppHttp
 
     out = AppHttp(http().patient(MAX_TIMEOUT_S), breaker(), app_id)
     return ReportedLlm(OpenAiLlm(out, url, model, key), app_id, model)
@@ -130,7 +130,7 @@ def llm_at(app_id: int, url: str, model: str | None, key: Callable[[], str | Non
 @lru_cache(maxsize=8)
 def _bedrock(read_timeout_s: int) -> Any:
     # A client has one read timeout, and takes 5 ms to make.
-    from chalicelib.core.llm_bedrock import bedrock_client
+    from chalicelib.core.llm.bedrock import bedrock_client
 
     return bedrock_client(read_timeout_s)
 

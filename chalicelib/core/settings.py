@@ -163,7 +163,7 @@ def _llm(env: Mapping[str, str], problems: list[str]) -> LlmSettings | None:
     key_secret = env.get("HOTPLUG_LLM_KEY_SECRET") or None
     if not (env.get("HOTPLUG_LLM_PROVIDER") or model or url or key or key_secret):
         return None
-    from chalicelib.core.llm_request import is_key, is_model
+    from chalicelib.core.llm.request import is_key, is_model
 
     if provider not in LLM_PROVIDERS:
         problems.append(f"HOTPLUG_LLM_PROVIDER must be one of {', '.join(LLM_PROVIDERS)}")
@@ -185,8 +185,8 @@ def _llm(env: Mapping[str, str], problems: list[str]) -> LlmSettings | None:
 
 def _is_base_url(text: str) -> bool:
     # The runtime functions, which have no model, start without these parsers.
-    from chalicelib.core.addresses import parse_url
     from chalicelib.core.errors import Invalid
+    from chalicelib.core.outbound.addresses import parse_url
 
     try:
         parse_url(text)

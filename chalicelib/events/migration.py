@@ -23,12 +23,12 @@ import chalicelib.agents.models
 import chalicelib.apps.models
 import chalicelib.core.audit
 import chalicelib.core.cache_log
-import chalicelib.core.circuit_record
-import chalicelib.core.data_keys
 import chalicelib.core.idempotency_record
 import chalicelib.core.instances
 import chalicelib.core.jobs
+import chalicelib.core.keys.data_keys
 import chalicelib.core.leases
+import chalicelib.core.outbound.circuit_record
 import chalicelib.flows.history.models
 import chalicelib.flows.models
 import chalicelib.flows.runs.models
@@ -56,8 +56,8 @@ MODEL_MODULES = (
     chalicelib.apps.models,
     chalicelib.core.audit,
     chalicelib.core.cache_log,
-    chalicelib.core.circuit_record,
-    chalicelib.core.data_keys,
+    chalicelib.core.outbound.circuit_record,
+    chalicelib.core.keys.data_keys,
     chalicelib.core.idempotency_record,
     chalicelib.core.instances,
     chalicelib.core.jobs,

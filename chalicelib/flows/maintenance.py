@@ -11,7 +11,7 @@ from chalicelib.flows.history.retention import memory_jobs
 from chalicelib.flows.runs.jobs import run_jobs
 
 if TYPE_CHECKING:
-    from chalicelib.core.app_http import AppHttp
+    from chalicelib.core.outbound.app_client import AppHttp
 
 
 def flow_jobs(database: DatabaseService, now: Clock = utc_now) -> tuple[Job, ...]:
@@ -22,6 +22,6 @@ def flow_jobs(database: DatabaseService, now: Clock = utc_now) -> tuple[Job, ...
 
 
 def _http_of(app_id: int) -> AppHttp:
-    from chalicelib.core.app_http import AppHttp
+    from chalicelib.core.outbound.app_client import AppHttp
 
     return AppHttp(process.http(), process.breaker(), app_id)

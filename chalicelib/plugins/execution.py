@@ -194,7 +194,7 @@ def _refuse(schema: Any, value: Any, pointer: str, refusal: HotplugError) -> Non
     if schema is None:
         return
     # 126 ms of import that a plugin without schemas does not need.
-    from chalicelib.core.schemas import violations
+    from chalicelib.core.json_schema.schemas import violations
 
     refusal.errors = tuple(violations(schema, value, pointer))
     if refusal.errors:

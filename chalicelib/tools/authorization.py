@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from chalicelib.core.errors import Conflict, UpstreamTimeout
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.client import OutResponse
 from chalicelib.tools.credentials import (
     API_KEY,
     BASIC,

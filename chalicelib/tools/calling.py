@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import HotplugError, UpstreamFailed
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.client import OutResponse
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.tools.authorization import Authorization, Reveal, TimeLeft, authorize
 from chalicelib.tools.binding.answers import CheckedAnswer, read_answer

@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 
 from chalicelib.apps.tenants import hold_owner
 from chalicelib.core import audit
-from chalicelib.core.addresses import origin_of
-from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Violation
 from chalicelib.core.hotcache import Dependency, HotCache
-from chalicelib.core.secret_box import SecretBox
+from chalicelib.core.keys.app_box import box_of
+from chalicelib.core.keys.secret_box import SecretBox
+from chalicelib.core.outbound.addresses import origin_of
 from chalicelib.core.strict_json import escape
 from chalicelib.tools import catalog, rendering
 from chalicelib.tools.catalog import Registration
@@ -97,7 +97,7 @@ def check_values(kinds: Mapping[str, str], values: Mapping[str, Any], pointer: s
     errors.Invalid
         `tool.invalid_credentials` with every violation.
     """
-    from chalicelib.core.schemas import violations
+    from chalicelib.core.json_schema.schemas import violations
 
     found: list[Violation] = []
     for scheme, value in values.items():

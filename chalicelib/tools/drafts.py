@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chalicelib.core.addresses import origin_of
 from chalicelib.core.errors import Invalid, Violation
+from chalicelib.core.outbound.addresses import origin_of
 from chalicelib.tools.openapi.compile import Document, OperationSummary, compile_operations
 from chalicelib.tools.openapi.document import parse_document
 from chalicelib.tools.openapi.operation import SecurityScheme

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from chalicelib.core.addresses import origin_of
-from chalicelib.core.app_box import box_of
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import UpstreamFailed
+from chalicelib.core.keys.app_box import box_of
+from chalicelib.core.outbound.addresses import origin_of
 from chalicelib.tools import credentials
 from chalicelib.tools.authorization import TimeLeft, authorize_server
 from chalicelib.tools.credentials import Credential

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chalicelib.core import process
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.tools.tokens import Tokens
 
 

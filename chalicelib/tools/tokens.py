@@ -15,7 +15,7 @@ from urllib.parse import quote_plus, urlencode
 from weakref import WeakValueDictionary
 
 from chalicelib.core.errors import UpstreamFailed
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.client import OutResponse
 
 MAX_TOKENS = 1_000
 MAX_TOKEN_LENGTH = 16_384

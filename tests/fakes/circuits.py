@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from chalicelib.core.circuit import Circuit
 from chalicelib.core.errors import Unavailable
+from chalicelib.core.outbound.circuit import Circuit
 
 Key = tuple[int, str]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.client import OutResponse
 
 
 def answered(

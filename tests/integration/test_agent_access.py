@@ -12,8 +12,8 @@ from chalicelib.agents.access import PluginAccess, ToolAccess
 from chalicelib.core import guards
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, UpstreamFailed, UpstreamTimeout
-from chalicelib.core.http_out import HttpOut
 from chalicelib.core.instances import Heartbeat
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.plugins.models import DISABLED, PluginExecution
 from chalicelib.tools import drafts, registry
 from chalicelib.tools.models import ToolExecution

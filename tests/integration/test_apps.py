@@ -17,9 +17,9 @@ from chalicelib.apps.service import create_app, ensure_first_admin
 from chalicelib.core import process
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.caller import Caller
-from chalicelib.core.data_keys import DataKey
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict
+from chalicelib.core.keys.data_keys import DataKey
 from chalicelib.plugins.models import Plugin
 from tests.http import Client, Deployment, deployed
 

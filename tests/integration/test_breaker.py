@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from chalicelib.core.breaker import Breaker, CircuitOpen
 from chalicelib.core.cache_log import CacheVersion
-from chalicelib.core.circuit import Circuit, Outcome, Policy, State
-from chalicelib.core.circuit_record import MOST_PER_APP, CircuitBreaker, StoredCircuits
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import UpstreamFailed, UpstreamTimeout
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.housekeeping import housekeeping_jobs
-from chalicelib.core.http_out import HttpOut
 from chalicelib.core.jobs import Runner
+from chalicelib.core.outbound.breaker import Breaker, CircuitOpen
+from chalicelib.core.outbound.circuit import Circuit, Outcome, Policy, State
+from chalicelib.core.outbound.circuit_record import MOST_PER_APP, CircuitBreaker, StoredCircuits
+from chalicelib.core.outbound.client import HttpOut
 from tests.internet import OK, Server
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -290,9 +290,9 @@ def test_the_loser_is_told_what_is_and_keeps_to_it(
 _CLAIM_AND_DIE = """
 import os, sys
 from datetime import datetime
-from chalicelib.core.breaker import Breaker
-from chalicelib.core.circuit import Policy
-from chalicelib.core.circuit_record import StoredCircuits
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.circuit import Policy
+from chalicelib.core.outbound.circuit_record import StoredCircuits
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.hotcache import HotCache
 service = DatabaseService(sys.argv[1])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.core import data_keys, master_keys
-from chalicelib.core.data_keys import DataKey
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import HotplugError
-from chalicelib.core.master_keys import FileMaster, KmsMaster, Masters, WrappedKey
+from chalicelib.core.keys import data_keys, master_keys
+from chalicelib.core.keys.data_keys import DataKey
+from chalicelib.core.keys.master_keys import FileMaster, KmsMaster, Masters, WrappedKey
 from tests.ministack import running_ministack
 
 AAD = ("plugin_x_1", "17", "/apiKey")

@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.core import process
 from chalicelib.core.caller import Caller
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.engine.errors import OUTPUT_MISFIT, TOOL_FAILED, NodeTimeout
 from chalicelib.flows.nodes.agents import thread_of

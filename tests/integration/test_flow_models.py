@@ -17,13 +17,13 @@ from sqlalchemy import select
 
 from chalicelib.apps.models import App
 from chalicelib.core import process, telemetry
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
 from chalicelib.core.caller import Caller
-from chalicelib.core.circuit import Policy
-from chalicelib.core.http_out import HttpOut
-from chalicelib.core.llm import Llm, NoLlm, Usage
-from chalicelib.core.llm_openai import OpenAiLlm
+from chalicelib.core.llm.model import Llm, NoLlm, Usage
+from chalicelib.core.llm.openai import OpenAiLlm
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.circuit import Policy
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, NodeError, NodeTimeout
 from chalicelib.flows.nodes.models import Key, ModelServices, model_nodes, model_services

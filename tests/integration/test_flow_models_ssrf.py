@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.core import process
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
-from chalicelib.core.llm import NoLlm
-from chalicelib.core.llm_openai import OpenAiLlm
+from chalicelib.core.llm.model import NoLlm
+from chalicelib.core.llm.openai import OpenAiLlm
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
 from chalicelib.flows.engine.call import Call
 from chalicelib.flows.engine.errors import LLM_FAILED, NodeError
 from chalicelib.flows.nodes.models import ModelServices, model_nodes, model_services

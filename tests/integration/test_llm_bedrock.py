@@ -13,8 +13,8 @@ import pytest
 
 from chalicelib.core import guards, process, telemetry
 from chalicelib.core.errors import HotplugError, Invalid, Unavailable, UpstreamFailed, UpstreamTimeout
-from chalicelib.core.llm import ChatMessage, ChatOptions, Completion, Usage
-from chalicelib.core.llm_bedrock import BedrockLlm, bedrock_client
+from chalicelib.core.llm.bedrock import BedrockLlm, bedrock_client
+from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, Usage
 from tests.conftest import create_schema
 from tests.internet import Answer
 from tests.ministack import client_environment

@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 
 from chalicelib.core import guards, process, telemetry
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
-from chalicelib.core.circuit import Policy
 from chalicelib.core.errors import (
     Conflict,
     HotplugError,
@@ -22,9 +19,12 @@ from chalicelib.core.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from chalicelib.core.http_out import HttpOut
-from chalicelib.core.llm import ChatMessage, ChatOptions, Completion, Usage
-from chalicelib.core.llm_openai import OpenAiLlm
+from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, Usage
+from chalicelib.core.llm.openai import OpenAiLlm
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
+from chalicelib.core.outbound.circuit import Policy
+from chalicelib.core.outbound.client import HttpOut
 from tests.conftest import create_schema
 from tests.fakes.circuits import MemoryCircuits
 from tests.internet import Answer, Authority, Internet, client, redirect

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from chalicelib.core import process
-from chalicelib.core.app_http import AppHttp
-from chalicelib.core.breaker import Breaker
 from chalicelib.core.errors import HotplugError
-from chalicelib.core.llm import ChatMessage, ChatOptions, Llm
-from chalicelib.core.llm_openai import OpenAiLlm
+from chalicelib.core.llm.model import ChatMessage, ChatOptions, Llm
+from chalicelib.core.llm.openai import OpenAiLlm
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.breaker import Breaker
 from tests.conftest import create_schema
 from tests.fakes.circuits import MemoryCircuits
 from tests.ssrf_trap import Trap

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.errors import Forbidden, UpstreamFailed, UpstreamTimeout
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.tools.mcp_client import client
 from chalicelib.tools.mcp_client.dialect import Dialect, ServerInfo
 from tests.internet import Server

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.errors import Forbidden, HotplugError, UpstreamFailed, UpstreamTimeout
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.tools.mcp_client import client
 from chalicelib.tools.mcp_client.dialect import Dialect
 from tests.internet import Answer, Server

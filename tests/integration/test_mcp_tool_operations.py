@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Invalid
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.client import HttpOut
 from chalicelib.mcp.offers import Offer
 from chalicelib.mcp.tool_operations import BUSINESS_KEY, ToolOperations
 from chalicelib.tools import drafts, loading, registry

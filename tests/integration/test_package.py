@@ -192,7 +192,8 @@ print(json.dumps({"compiled": compiled, "outside": outside, "modules": len(sys.m
 ENTRIES = (
     "chalicelib.events.deployment", "chalicelib.events.execution", "chalicelib.events.registration",
     "chalicelib.events.schedules", "chalicelib.core.idempotency", "chalicelib.tools.mcp_client.connection",
-    "chalicelib.tools.mcp_client.http_transport", "chalicelib.plugins.runtime.service", "chalicelib.core.secret_box",
+    "chalicelib.tools.mcp_client.http_transport", "chalicelib.plugins.runtime.service",
+    "chalicelib.core.keys.secret_box",
     "alembic.command", "jsonschema", "jsonschema_rs", "tenacity", "yaml", "cryptography.hazmat.primitives.ciphers.aead",
     "python_multipart", "httpcore", "aws_lambda_powertools.metrics", "semantic_version",
 )  # fmt: skip

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.schema_check import DIALECT
-from chalicelib.core.schemas import compile_schema
+from chalicelib.core.json_schema.check import DIALECT
+from chalicelib.core.json_schema.schemas import compile_schema
 from chalicelib.tools.openapi.compile import Document, compile_operation, compile_operations
 from chalicelib.tools.openapi.document import parse_document
 from chalicelib.tools.openapi.limits import MAX_BYTES

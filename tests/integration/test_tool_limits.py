@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core import process
-from chalicelib.core.http_out import HttpOut
+from chalicelib.core.outbound.client import HttpOut
 from tests.corpus.hostile_answers import CASES, MOST_TAKEN, Act, Hostile
 from tests.tool_documents import document
 from tests.tool_world import TOOLS, World, reply, world

@@ -33,7 +33,7 @@ class Spy:
             self.entered.add(f"{code.co_filename.rpartition('/chalicelib/')[2]}:{code.co_name}")
         elif code.co_filename.endswith("/json/decoder.py") and code.co_name == "raw_decode":
             self.longest_json = max(self.longest_json, len(frame.f_locals["s"]))
-        elif code.co_filename.endswith("/core/schemas.py") and code.co_name == "_build":
+        elif code.co_filename.endswith("/core/json_schema/schemas.py") and code.co_name == "_build":
             self.compiled += 1
 
 

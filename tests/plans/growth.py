@@ -15,11 +15,11 @@ from chalicelib.agents.shared.models import SharedConversationHistory
 from chalicelib.apps.models import App, AppCredential
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.cache_log import CacheChange, CacheVersion
-from chalicelib.core.circuit_record import CircuitBreaker
 from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.ids import id_at, new_ulid, ulid_at
 from chalicelib.core.instances import Instance
+from chalicelib.core.outbound.circuit_record import CircuitBreaker
 from chalicelib.flows.dsl.versions import version_key
 from chalicelib.flows.history.models import NodeHistory
 from chalicelib.flows.models import Flow, License

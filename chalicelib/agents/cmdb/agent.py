@@ -14,7 +14,7 @@ from chalicelib.agents.cmdb.models import SharedConversationHistory
 from chalicelib.agents.cmdb.question import ENVIRONMENTS, MAX_READ, Question, from_model, read
 from chalicelib.core import telemetry
 from chalicelib.core.errors import HotplugError, UpstreamFailed
-from chalicelib.core.llm import ChatMessage, ChatOptions
+from chalicelib.core.llm.model import ChatMessage, ChatOptions
 
 TOOL = "cmdb"
 CACHE_SECONDS = 60

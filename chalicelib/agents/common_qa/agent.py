@@ -12,7 +12,7 @@ from chalicelib.agents.common_qa.models import CommonQaConversationHistory
 from chalicelib.agents.common_qa.search import Bm25, Hit
 from chalicelib.core import telemetry
 from chalicelib.core.errors import HotplugError
-from chalicelib.core.llm import ChatMessage, ChatOptions
+from chalicelib.core.llm.model import ChatMessage, ChatOptions
 
 BASE = Path(__file__).parent / "base.json"
 THRESHOLD, PASSAGES = 0.5, 4

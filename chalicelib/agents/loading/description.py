@@ -83,7 +83,7 @@ def check(document: dict[str, Any]) -> None:
     LoadError
         `agent.yaml`, with every violation.
     """
-    from chalicelib.core import schemas
+    from chalicelib.core.json_schema import schemas
 
     found = schemas.violations(SCHEMA, document)
     if found:

@@ -10,8 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core import schemas
-from chalicelib.core.schema_check import count_objects
+from chalicelib.core.json_schema import schemas
+from chalicelib.core.json_schema.check import count_objects
 from chalicelib.flows.dsl import envelope
 from chalicelib.flows.dsl.findings import Findings
 from chalicelib.flows.dsl.limits import MAX_DEPTH, MAX_EXPLAINED

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core.caller import Caller
-from chalicelib.core.llm import ChatMessage, Usage
+from chalicelib.core.llm.model import ChatMessage, Usage
 from chalicelib.flows.dsl.model import Node
 
 

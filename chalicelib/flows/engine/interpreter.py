@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.dsl.model import BODY_ENDS, BODY_STARTS, END, START, Node
 from chalicelib.flows.engine import questions
 from chalicelib.flows.engine.call import Result, Scope

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.errors import BRANCH_FAILED, NODE_FAILED
 from chalicelib.flows.engine.frame import Frame
 

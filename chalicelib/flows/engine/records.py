@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.errors import Decision
 from chalicelib.flows.engine.frame import Frame
 from chalicelib.flows.engine.trace import NodeRecord

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.call import Exchange
 
 SUCCEEDED, FAILED = "succeeded", "failed"

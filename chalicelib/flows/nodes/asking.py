@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME
 from chalicelib.core.errors import HotplugError, NotFound
-from chalicelib.core.llm import DEFAULT_MAX_TOKENS, ChatMessage, ChatOptions, Completion, Llm, Usage
-from chalicelib.core.llm_request import MAX_OPTION_CHARACTERS
+from chalicelib.core.llm.model import DEFAULT_MAX_TOKENS, ChatMessage, ChatOptions, Completion, Llm, Usage
+from chalicelib.core.llm.request import MAX_OPTION_CHARACTERS
 from chalicelib.core.strict_json import canonical
 from chalicelib.flows.engine.call import Call, Exchange
 from chalicelib.flows.engine.errors import LLM_FAILED, NodeError, NodeTimeout, node_error
@@ -141,7 +141,7 @@ def _earlier(services: ModelServices, call: Call) -> list[ChatMessage]:
     if not rounds:
         return []
     max_tokens = int(call.node.params.get("maxTokens", TOKEN_LIMIT))
-    # A model is told nothing that is blank (core/llm_request.py); and it is always the user who begins.
+    # A model is told nothing that is blank (core/llm/request.py); and it is always the user who begins.
     said = [message for message in services.history(call, max_tokens) if message.content.strip()]
     said = said[-2 * rounds :]
     begins = next((place for place, message in enumerate(said) if message.role == "user"), len(said))

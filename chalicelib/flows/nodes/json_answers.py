@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from chalicelib.core import errors, strict_json
-from chalicelib.core.llm_answer import MAX_ANSWER_BYTES
+from chalicelib.core.llm.answer import MAX_ANSWER_BYTES
 
 MAX_CANDIDATES = 1_000
 """Braces that are looked into, one pair after the other, for an object between words: 25 µs each."""

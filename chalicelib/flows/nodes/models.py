@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from chalicelib.core.llm import ChatMessage, Llm
+from chalicelib.core.llm.model import ChatMessage, Llm
 from chalicelib.flows.engine.call import Call, Execute
 
 Key = Callable[[], str | None]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.llm import ChatMessage
+from chalicelib.core.llm.model import ChatMessage
 from chalicelib.flows.dsl.templates import Template, TemplateError
 from chalicelib.flows.engine.call import Call
 from chalicelib.flows.engine.errors import LLM_FAILED, NodeError

@@ -12,7 +12,7 @@ from chalicelib.flows.nodes.models import model_nodes, model_services
 from chalicelib.flows.nodes.variables import variable_nodes
 
 if TYPE_CHECKING:
-    from chalicelib.core.llm import ChatMessage
+    from chalicelib.core.llm.model import ChatMessage
 
 
 def kinds() -> Mapping[str, Execute]:

@@ -20,16 +20,16 @@ from sqlalchemy.orm import undefer
 from chalicelib.apps import secrets
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
 from chalicelib.core import telemetry
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import HotplugError, Invalid, Violation
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.flows.runs import resource
 from chalicelib.flows.runs.changing import change
 from chalicelib.flows.runs.models import FlowRun
 
 if TYPE_CHECKING:
-    from chalicelib.core.app_http import AppHttp
+    from chalicelib.core.outbound.app_client import AppHttp
 
 TIMEOUT_S = 10.0
 PAUSES_S = (60, 300, 900, 2_100)

@@ -8,7 +8,7 @@ from typing import Any
 from chalicelib.core import audit
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.call import Scope
 from chalicelib.flows.engine.errors import NODE_FAILED
 from chalicelib.flows.engine.outcome import Outcome, RunError

@@ -11,13 +11,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
 from chalicelib.core import telemetry
-from chalicelib.core.app_http import AppHttp
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.housekeeping import DAY_S
 from chalicelib.core.ids import ulid_at
 from chalicelib.core.jobs import Action, Clock, Job, Plan, utc_now
+from chalicelib.core.outbound.app_client import AppHttp
 from chalicelib.core.storage import Storage
 from chalicelib.flows.runs import callbacks, cancelling, durable, resuming
 from chalicelib.flows.runs.changing import change

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from chalicelib.core.database import DatabaseService, Unit
-from chalicelib.core.llm import ChatMessage
+from chalicelib.core.llm.model import ChatMessage
 from chalicelib.flows.engine.call import Exchange, Scope
 from chalicelib.flows.engine.plan import Plan
 from chalicelib.flows.nodes.asking import is_told

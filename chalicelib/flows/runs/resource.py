@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, undefer
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import NotFound
 from chalicelib.core.ids import ULID_PATTERN
-from chalicelib.core.llm import Usage
+from chalicelib.core.llm.model import Usage
 from chalicelib.core.paging import Page, list_page, through
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.names import FAILED, WAITING, shown

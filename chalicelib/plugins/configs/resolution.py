@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
-from chalicelib.core.app_box import box_of
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, Invalid
 from chalicelib.core.hotcache import Dependency, HotCache
+from chalicelib.core.keys.app_box import box_of
 from chalicelib.plugins.catalog import Registration
 from chalicelib.plugins.configs import secrets
 from chalicelib.plugins.configs.scopes import APP, GLOBAL, SCOPES, USER, find, not_found, scope_id

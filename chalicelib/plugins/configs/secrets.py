@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from chalicelib.core.errors import Violation
-from chalicelib.core.patterns import compile_pattern
-from chalicelib.core.secret_box import SecretBox
+from chalicelib.core.json_schema.patterns import compile_pattern
+from chalicelib.core.keys.secret_box import SecretBox
 from chalicelib.core.strict_json import escape
 
 MASK = "***"

@@ -14,12 +14,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chalicelib.core import app_box, audit
+from chalicelib.core import audit
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, Violation
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.ids import new_ulid
+from chalicelib.core.keys import app_box
 from chalicelib.core.paging import Page, list_page, through
 from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.plugins import catalog

@@ -26,7 +26,7 @@ def violations_of(schema: Any, values: Any, pointer: str, *, partial: bool = Fal
     no schema."""
     if schema is None:
         return []
-    from chalicelib.core.schemas import violations
+    from chalicelib.core.json_schema.schemas import violations
 
     return violations(schema, values, pointer, partial=partial)
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chalicelib.core import errors, schemas, semver, strict_json
+from chalicelib.core import errors, semver, strict_json
 from chalicelib.core.errors import Violation
-from chalicelib.core.schema_check import Schema, count_objects
+from chalicelib.core.json_schema import schemas
+from chalicelib.core.json_schema.check import Schema, count_objects
 from chalicelib.core.strict_json import escape
 from chalicelib.plugins.package import entry_names
 from chalicelib.plugins.package.manifest_shape import HOST, MANIFEST_SCHEMA, NAME, PLUGIN_TYPES

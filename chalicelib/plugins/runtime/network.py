@@ -18,7 +18,7 @@ from chalicelib.core.errors import HotplugError
 from chalicelib.plugins.runtime.faults import Deadline
 
 if TYPE_CHECKING:
-    from chalicelib.core.http_out import HttpOut
+    from chalicelib.core.outbound.client import HttpOut
 
 MAX_CALLS = 100
 """Per execution: a plugin is a step of a workflow, not a crawler."""
@@ -49,7 +49,7 @@ class Fetcher(Protocol):
 
 
 class OutboundFetcher:
-    """The real one, over core/http_out; made on the first call, so that plugins without network never load
+    """The real one, over core/outbound; made on the first call, so that plugins without network never load
     it.
 
     Parameters
@@ -59,7 +59,7 @@ class OutboundFetcher:
     """
 
     def __init__(self, client: HttpOut | None = None) -> None:
-        from chalicelib.core.http_out import HttpOut
+        from chalicelib.core.outbound.client import HttpOut
 
         self._client = client or HttpOut.from_environment(os.environ)
 

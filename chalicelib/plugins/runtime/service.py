@@ -62,7 +62,7 @@ class Runtime:
     sandbox
         Of python plugins.
     fetcher
-        Makes the requests of plugins; core/http_out where none is given.
+        Makes the requests of plugins; `core/outbound` where none is given.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from chalicelib.core.http_request import MAX_REQUEST_BYTES
+from chalicelib.core.outbound.request import MAX_REQUEST_BYTES
 from chalicelib.tools.binding.serialization import CannotSerialize
 
 DrawBoundary = Callable[[], str]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from chalicelib.core.schemas import Validator, compile_schema
+from chalicelib.core.json_schema.schemas import Validator, compile_schema
 from chalicelib.tools.binding.shapes import Shape, Shapes
 from chalicelib.tools.binding.views import View, subschemas
 from chalicelib.tools.openapi.operation import LOCATIONS, Location, Operation, Parameter, Schema
 
-# They frame the message or steer the connection, and belong to `core/http_out.py`; a cookie goes where cookies go.
+# They frame the message or steer the connection, and belong to `core/outbound`; a cookie goes where cookies go.
 CONNECTION_HEADERS = frozenset(
     {
         "accept-encoding",

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chalicelib.core.addresses import MAX_URL_LENGTH
 from chalicelib.core.errors import Invalid, Violation
-from chalicelib.core.http_request import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
+from chalicelib.core.outbound.addresses import MAX_URL_LENGTH
+from chalicelib.core.outbound.request import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding import media_types
 from chalicelib.tools.binding.arguments import Arguments, Resolved, resolve_into

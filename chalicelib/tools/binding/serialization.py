@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from chalicelib.core.addresses import MAX_URL_LENGTH
-from chalicelib.core.http_request import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
+from chalicelib.core.outbound.addresses import MAX_URL_LENGTH
+from chalicelib.core.outbound.request import MAX_REQUEST_BYTES, MAX_REQUEST_HEADER_BYTES
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.binding.text import encode, encode_reserved, scalar_text
 from chalicelib.tools.openapi.operation import Style

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from chalicelib.core.errors import Invalid
-from chalicelib.core.patterns import compile_pattern
+from chalicelib.core.json_schema.patterns import compile_pattern
 from chalicelib.tools.openapi.operation import FROM_MODEL, Schema
 
 # Schemas visited to make the shapes of one plan. A hostile document combines sets of schemas in exponentially many

@@ -26,8 +26,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalicelib.core import guards
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Invalid, Violation
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.mcp_client.dialect import Dialect, ServerInfo, ToolListing
 

@@ -1,7 +1,7 @@
 """The MCP SDK's HTTP over our one outbound client: what the SDK sends and reads passes through `stream` below.
 
 The SDK speaks to an httpx2 client, whose transport stands here in place of one that opens sockets. So each of its
-requests has the checks of `core/http_out.py`, which is synchronous: it runs in a thread, which a cancellation
+requests has the checks of `core/outbound/client.py`, which is synchronous: it runs in a thread, which a cancellation
 wakes by closing the call and waits for, so that none outlives the conversation.
 """
 
@@ -20,8 +20,8 @@ import httpx2
 from mcp_types import JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import HotplugError, UpstreamFailed, UpstreamTimeout
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.tools.mcp_client.dialect import Transport
 from chalicelib.tools.mcp_client.failures import refusal
@@ -36,7 +36,7 @@ DISCOVERY = "server/discover"
 DISCOVERY_S = 5.0
 FAREWELL_S = 1.0
 
-# httpx2 sets them; `http_out` sets its own and refuses ours.
+# httpx2 sets them; `core/outbound` sets its own and refuses ours.
 _SET_BY_HTTP_OUT = frozenset(
     {"accept-encoding", "connection", "content-length", "host", "transfer-encoding", "user-agent"}
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.core import errors
-from chalicelib.core.patterns import compile_pattern
+from chalicelib.core.json_schema.patterns import compile_pattern
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.operation import Schema
 from chalicelib.tools.openapi.references import at, target_of

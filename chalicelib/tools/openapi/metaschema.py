@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.errors import Violation
-from chalicelib.core.schema_check import count_objects
+from chalicelib.core.json_schema.check import count_objects
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.structure import members
 

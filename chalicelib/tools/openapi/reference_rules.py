@@ -7,8 +7,8 @@ from typing import Any
 
 from chalicelib.core import errors
 from chalicelib.core.errors import Violation
-from chalicelib.core.pattern_syntax import Parser
-from chalicelib.core.patterns import MAX_LENGTH, node_count
+from chalicelib.core.json_schema.pattern_syntax import Parser
+from chalicelib.core.json_schema.patterns import MAX_LENGTH, node_count
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.references import MAX_HOPS, at, target_of
 from chalicelib.tools.openapi.structure import Kind, Place, entries, members, walk

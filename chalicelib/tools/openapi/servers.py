@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Invalid, Violation
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.core.strict_json import escape
 from chalicelib.tools.openapi.structure import entries, members
 

@@ -18,7 +18,7 @@ from chalicelib.agents.cmdb.answer import MAX_TEXT, MOST_HOSTS, MOST_SERVICES
 from chalicelib.agents.cmdb.models import CmdbQueryCache, SharedAnalyticsEvents, SharedUserPreferences
 from chalicelib.agents.cmdb.question import MAX_READ, from_model, read
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, UpstreamFailed
-from chalicelib.core.llm import NoLlm
+from chalicelib.core.llm.model import NoLlm
 from tests.deployed_agents import FakeLlm
 from tests.unit.agents.talk import CALLER, loaded
 

@@ -20,7 +20,7 @@ from chalicelib.agents.common_qa.base_file import MAX_BYTES, MAX_ENTRIES, read_b
 from chalicelib.agents.common_qa.search import MAX_TERMS, Bm25
 from chalicelib.agents.spec import LoadError
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, Unavailable, UpstreamTimeout
-from chalicelib.core.llm import NoLlm
+from chalicelib.core.llm.model import NoLlm
 from tests.deployed_agents import FakeLlm
 from tests.unit.agents.talk import CALLER, Said, loaded
 

@@ -134,7 +134,7 @@ def test_every_call_works_on_a_copy(database: DatabaseService, tmp_path: Any) ->
 
 
 def test_what_its_model_costs_is_summed(database: DatabaseService, tmp_path: Any) -> None:
-    from chalicelib.core.llm import ChatMessage
+    from chalicelib.core.llm.model import ChatMessage
 
     llm = FakeLlm(["one", "two"])
 

@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.agents.time_left import BoundedLlm, TimeLeft
 from chalicelib.core.errors import UpstreamTimeout
-from chalicelib.core.llm import ChatOptions
+from chalicelib.core.llm.model import ChatOptions
 from tests.deployed_agents import FakeLlm
 
 OVER = TimeLeft(time.monotonic() - 1)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from chalicelib.api.problem import PROBLEM, problem
 from chalicelib.core import errors
 from chalicelib.core.errors import HotplugError, Violation
-from chalicelib.core.schemas import violations
+from chalicelib.core.json_schema.schemas import violations
 
 
 def test_a_problem_has_every_violation_and_the_extensions() -> None:

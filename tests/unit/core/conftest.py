@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from chalicelib.core import master_keys
-from chalicelib.core.master_keys import KmsMaster, Masters
+from chalicelib.core.keys import master_keys
+from chalicelib.core.keys.master_keys import KmsMaster, Masters
 from tests.fakes.kms import FakeKms
 
 

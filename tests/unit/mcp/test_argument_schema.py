@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.schemas import violations
+from chalicelib.core.json_schema.schemas import violations
 from chalicelib.mcp.argument_schema import arguments_of, cleaned
 
 A_STRING = {"type": "string"}

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from chalicelib.core.errors import Conflict, UpstreamFailed
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.client import OutResponse
 from chalicelib.tools import tokens as kept_tokens
 from chalicelib.tools.authorization import Addition, Authorization, authorize, authorize_server
 from chalicelib.tools.openapi.operation import Requirement, SecurityScheme

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from chalicelib.core.app_http import AppHttp
 from chalicelib.core.errors import UpstreamFailed, UpstreamTimeout
-from chalicelib.core.http_out import OutResponse
+from chalicelib.core.outbound.app_client import AppHttp
+from chalicelib.core.outbound.client import OutResponse
 from chalicelib.tools import calling
 from chalicelib.tools.binding.arguments import Arguments
 from chalicelib.tools.binding.request import bind

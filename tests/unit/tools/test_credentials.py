@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.addresses import origin_of
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound
 from chalicelib.core.hotcache import HotCache
-from chalicelib.core.secret_box import SecretBox
+from chalicelib.core.keys.secret_box import SecretBox
+from chalicelib.core.outbound.addresses import origin_of
 from chalicelib.tools import catalog, credentials, registry
 from chalicelib.tools.credentials import SERVER_SCHEMES, Credential, check_values
 from tests.conftest import create_schema

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.llm import ChatMessage, NoLlm, Usage
-from chalicelib.core.llm_errors import failed, unavailable
+from chalicelib.core.llm.errors import failed, unavailable
+from chalicelib.core.llm.model import ChatMessage, NoLlm, Usage
 from chalicelib.flows.engine.call import Exchange
 from chalicelib.flows.engine.errors import BRANCH_FAILED, LLM_FAILED, OUTPUT_MISFIT, NodeError
 from chalicelib.flows.nodes.decision import chosen

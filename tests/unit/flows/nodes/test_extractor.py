@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.llm import ChatMessage, Usage
-from chalicelib.core.llm_errors import failed, unavailable
+from chalicelib.core.llm.errors import failed, unavailable
+from chalicelib.core.llm.model import ChatMessage, Usage
 from chalicelib.flows.engine.call import Exchange
 from chalicelib.flows.engine.errors import LLM_FAILED, OUTPUT_MISFIT, NodeError
 from chalicelib.flows.nodes import json_answers

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, Unavailable, Violation
-from chalicelib.core.llm import ChatMessage, ChatOptions, Completion, NoLlm, Usage
-from chalicelib.core.llm_errors import failed, invalid_answer, refused, timed_out, unavailable
+from chalicelib.core.llm.errors import failed, invalid_answer, refused, timed_out, unavailable
+from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, NoLlm, Usage
 from chalicelib.flows.engine.call import Call, Exchange
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, OUTPUT_MISFIT, NodeError, NodeTimeout
 from chalicelib.flows.nodes import asking

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.core.errors import HotplugError
-from chalicelib.core.secret_box import SecretBox
+from chalicelib.core.keys.secret_box import SecretBox
 from chalicelib.plugins.configs.secrets import masked, opaque, revealed, sealed, secret_places
 
 SECRET: dict[str, Any] = {"type": "string", "writeOnly": True}

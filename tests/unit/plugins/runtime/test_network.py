@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Forbidden, UpstreamTimeout
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.plugins.runtime.faults import Deadline
 from chalicelib.plugins.runtime.network import MAX_CALLS, Gateway, OutboundFetcher, Response
 from chalicelib.plugins.runtime.service import Runtime

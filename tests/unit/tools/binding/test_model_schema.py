@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from chalicelib.core.schemas import check_schema, violations
+from chalicelib.core.json_schema.schemas import check_schema, violations
 from chalicelib.tools.binding import binary
 from chalicelib.tools.binding.model_schema import model_schema, output_schema
 from chalicelib.tools.binding.shapes import Shapes, TooComplex

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core import http_out
-from chalicelib.core.addresses import parse_url
 from chalicelib.core.errors import Invalid
+from chalicelib.core.outbound import client
+from chalicelib.core.outbound.addresses import parse_url
 from chalicelib.tools.binding.arguments import Arguments
 from chalicelib.tools.binding.plan import CONNECTION_HEADERS, CallPlan
 from chalicelib.tools.binding.request import BoundRequest, accepted, bind
@@ -321,9 +321,9 @@ def test_a_name_that_is_no_token() -> None:
 
 @pytest.mark.parametrize("name", [*sorted(CONNECTION_HEADERS - {"cookie"}), "proxy-x"])
 def test_the_client_refuses_the_same_headers(name: str) -> None:
-    """What no argument sets is what `core/http_out.py` would refuse: else the call fails later, with less to say."""
+    """What no argument sets is what `core/outbound` would refuse: else the call fails later, with less to say."""
     with pytest.raises(Invalid) as caught:
-        http_out.HttpOut().request("GET", "https://x.example", headers={name: "x"})
+        client.HttpOut().request("GET", "https://x.example", headers={name: "x"})
     assert found(caught.value) == [(f"/headers/{name}", "http.header_reserved")]
 
 

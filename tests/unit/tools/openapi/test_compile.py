@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core import errors
-from chalicelib.core.schemas import check_schema
+from chalicelib.core.json_schema.schemas import check_schema
 from chalicelib.tools.openapi.compile import Document, OperationSummary, compile_operation, compile_operations
 from chalicelib.tools.openapi.dialect import definition_name
 from chalicelib.tools.openapi.document import parse_document

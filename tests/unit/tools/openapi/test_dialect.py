@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.schemas import check_schema, violations
+from chalicelib.core.json_schema.schemas import check_schema, violations
 from chalicelib.tools.openapi.dialect import Converter, definition_name, weigh
 from tests.corpus.openapi_cases import document, with_schema
 
