@@ -26,7 +26,8 @@ from chalicelib.flows.dsl.values import default_of
 from chalicelib.flows.engine.call import Call, Execute, Result
 from chalicelib.flows.engine.errors import CODE_RESULT, TOOL_FAILED, NodeError
 from chalicelib.flows.engine.steps import Answer, Question
-from chalicelib.flows.nodes.models import ModelServices, model_nodes
+from chalicelib.flows.nodes.model_services import ModelServices
+from chalicelib.flows.nodes.models import model_nodes
 from chalicelib.flows.nodes.outputs import fitting, misfits_of, outputs_of
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "flows"

@@ -14,7 +14,8 @@ from chalicelib.core.llm.model import DEFAULT_OPTIONS, ChatMessage, ChatOptions,
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.dsl.model import Node, plain_handle
 from chalicelib.flows.engine.call import Call, Result, Scope
-from chalicelib.flows.nodes.models import Key, ModelServices, model_nodes
+from chalicelib.flows.nodes.model_services import Key, ModelServices
+from chalicelib.flows.nodes.models import model_nodes
 from tests import flow_builders as build
 
 CALLER, AUTHOR = 7, 8

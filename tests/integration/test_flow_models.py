@@ -26,7 +26,8 @@ from chalicelib.core.outbound.circuit import Policy
 from chalicelib.core.outbound.client import HttpOut
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, NodeError, NodeTimeout
-from chalicelib.flows.nodes.models import Key, ModelServices, model_nodes, model_services
+from chalicelib.flows.nodes.model_services import Key, ModelServices, model_services
+from chalicelib.flows.nodes.models import model_nodes
 from tests import flow_builders as build
 from tests import flow_runs
 from tests.fakes.circuits import MemoryCircuits

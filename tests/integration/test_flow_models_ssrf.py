@@ -15,7 +15,8 @@ from chalicelib.core.outbound.app_client import AppHttp
 from chalicelib.core.outbound.breaker import Breaker
 from chalicelib.flows.engine.call import Call
 from chalicelib.flows.engine.errors import LLM_FAILED, NodeError
-from chalicelib.flows.nodes.models import ModelServices, model_nodes, model_services
+from chalicelib.flows.nodes.model_services import ModelServices, model_services
+from chalicelib.flows.nodes.models import model_nodes
 from tests.conftest import create_schema
 from tests.fakes.circuits import MemoryCircuits
 from tests.flow_builders import output

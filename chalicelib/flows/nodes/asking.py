@@ -17,7 +17,7 @@ from chalicelib.flows.engine.errors import LLM_FAILED, NodeError, NodeTimeout, n
 from chalicelib.flows.nodes.prompts import Prompt
 
 if TYPE_CHECKING:
-    from chalicelib.flows.nodes.models import ModelServices
+    from chalicelib.flows.nodes.model_services import ModelServices
 
 TOKEN_LIMIT = int(8_192 * 0.95)
 """What the history of a node counts with where the node states no `maxTokens`."""

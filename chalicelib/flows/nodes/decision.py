@@ -17,7 +17,7 @@ from chalicelib.flows.nodes.asking import ask, exchange
 from chalicelib.flows.nodes.prompts import Prompt, choosing, rendered, user_text
 
 if TYPE_CHECKING:
-    from chalicelib.flows.nodes.models import ModelServices
+    from chalicelib.flows.nodes.model_services import ModelServices
 
 Intent = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from chalicelib.flows.nodes.prompts import Prompt, extracting, rendered, user_te
 from chalicelib.flows.nodes.repair import Misfit, repaired
 
 if TYPE_CHECKING:
-    from chalicelib.flows.nodes.models import ModelServices
+    from chalicelib.flows.nodes.model_services import ModelServices
 
 _TOLD = ("type", "description", "required", "enum")
 

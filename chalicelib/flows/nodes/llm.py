@@ -13,7 +13,7 @@ from chalicelib.flows.nodes.asking import Answer, ask, exchange
 from chalicelib.flows.nodes.prompts import FORMATS, JSON, TEXT, Prompt, rendered
 
 if TYPE_CHECKING:
-    from chalicelib.flows.nodes.models import ModelServices
+    from chalicelib.flows.nodes.model_services import ModelServices
 
 REASONING = "REASONING_CONTENT"
 

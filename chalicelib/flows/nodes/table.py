@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from chalicelib.core import process
 from chalicelib.flows.engine.call import Call, Execute
 from chalicelib.flows.nodes.calling import call_services, calling_nodes
-from chalicelib.flows.nodes.models import model_nodes, model_services
+from chalicelib.flows.nodes.model_services import model_services
+from chalicelib.flows.nodes.models import model_nodes
 from chalicelib.flows.nodes.variables import variable_nodes
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, NoLl
 from chalicelib.flows.engine.call import Call, Exchange
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, OUTPUT_MISFIT, NodeError, NodeTimeout
 from chalicelib.flows.nodes import asking
-from chalicelib.flows.nodes.models import ModelServices, model_nodes, no_history
+from chalicelib.flows.nodes.model_services import ModelServices, no_history
+from chalicelib.flows.nodes.models import model_nodes
 from tests.flow_builders import declared, output
 from tests.model_calls import AUTHOR, CALLER, SCOPE, Scripted, World, llm_call, node_of, said
 
