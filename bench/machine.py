@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from tests import databases
+from tests import databases, run_folder
 
 
 @contextmanager
 def server() -> Iterator[None]:
     """Have a MySQL-family server: the one that is found, else a private one that ends with the block."""
-    databases.begin_run()
+    run_folder.begin()
     try:
         yield
     finally:
-        databases.end_run()
+        databases.end_server()
+        run_folder.end()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from chalicelib.core import cache_log
 from chalicelib.core.database import DatabaseService
 from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
 from chalicelib.plugins.models import PluginGraph
-from tests import databases, prepared
+from tests import databases, prepared, run_folder
 from tests.internet import Authority, Internet
 
 # Neither an example nor making one is timed: on a busy machine both take long, and a fresh clone has no character
@@ -24,13 +24,14 @@ settings.load_profile("untimed")
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        databases.begin_run()
+        run_folder.begin()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     prepared.end()
     if not hasattr(config, "workerinput"):
-        databases.end_run()
+        databases.end_server()
+        run_folder.end()
 
 
 @pytest.fixture

@@ -8,14 +8,12 @@ it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,9 +23,10 @@ from uuid import uuid4
 import pymysql
 from sqlalchemy.engine import URL, make_url
 
+from tests import run_folder
+
 INSTALL = "apt-get install -y --no-install-recommends mariadb-server-core"
 URL_VARIABLE = "HOTPLUG_TEST_MYSQL_URL"
-_FOLDER_VARIABLE = "HOTPLUG_TEST_SERVER_FOLDER"
 _START_WITHIN_S = 60
 _PLACES = ("/usr/sbin", "/usr/libexec", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin")
 
@@ -36,20 +35,12 @@ class NoServer(Exception):
     """There is no MySQL-family server to test on."""
 
 
-def begin_run() -> None:
-    """Make the folder of this run, which its workers inherit; called once, by the process that leads it."""
-    os.environ[_FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="hotplug-test-")
-
-
-def end_run() -> None:
-    """End the private server, if this run started one, and remove the folder."""
-    folder = Path(os.environ.pop(_FOLDER_VARIABLE))
-    started = folder / "server.json"
-    if started.exists():
-        pid = json.loads(started.read_text())["pid"]
+def end_server() -> None:
+    """End the private server, if this run started one."""
+    if _started().exists():
+        pid = json.loads(_started().read_text())["pid"]
         os.kill(pid, signal.SIGTERM)
         _wait_for_end(pid)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def server_url() -> URL:
@@ -65,16 +56,18 @@ def server_url() -> URL:
     found = URL.create("mysql+pymysql", "root", host="127.0.0.1", port=3306)
     if _lets_in(found):
         return found
-    folder = Path(os.environ[_FOLDER_VARIABLE])
-    with (folder / "lock").open("w") as lock:
-        # One server for all workers: whoever comes first starts it.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        started = folder / "server.json"
+    # One server for all workers: whoever comes first starts it.
+    with run_folder.alone("server"):
+        started = _started()
         if not started.exists():
-            pid, port = start_server(folder / "server")
+            pid, port = start_server(run_folder.path() / "server")
             started.write_text(json.dumps({"pid": pid, "port": port}))
         port = json.loads(started.read_text())["port"]
     return URL.create("mysql+pymysql", "root", host="127.0.0.1", port=port)
+
+
+def _started() -> Path:
+    return run_folder.path() / "server.json"
 
 
 def start_server(folder: Path) -> tuple[int, int]:

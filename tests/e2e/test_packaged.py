@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from infra.aws import dependencies
-from infra.aws.package import build
 from infra.functions import ROOT
 from infra.local.stack import LocalStack
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.packaged import Unpacked, unpack
 from infra.walkthrough.steps import API_PROCESSES
 from infra.walkthrough.walk import Walkthrough
+from tests.packages import package_to_run
 
 pytestmark = pytest.mark.slow
 # Of Lambda's runtime client, which the service brings along, and of what that needs.
@@ -25,10 +23,7 @@ RUNTIME = {"runtime_client", "_speedups"}
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
     """The application and its layer by the recipe of the deployed ones, for the interpreter that runs here."""
-    folder = tmp_path_factory.mktemp("package")
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    build("dev", dependencies.find_target(running), folder / "built")
-    return unpack(folder / "built", folder / "unpacked")
+    return unpack(package_to_run(), tmp_path_factory.mktemp("package") / "unpacked")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +20,11 @@ import pytest
 from infra.aws import archive, dependencies, package
 from infra.aws.dependencies import TARGET_GLIBC, TARGET_PYTHON, PackagingFailed, Target, find_target
 from infra.aws.package import Built, build
+from infra.walkthrough.packaged import unpack
+from tests.packages import RUNNING, package_to_run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Package:
     layer: Path
 
 
+@dataclass(frozen=True)
+class Runnable:
+    """A package whose Python is here, unpacked."""
+
+    target: Target
+    code: Path
+    layer: Path
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """The deployable package."""
@@ -45,11 +54,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 @pytest.fixture(scope="module")
-def runnable(made: Package, tmp_path_factory: pytest.TempPathFactory) -> Package:
+def runnable(made: Package, tmp_path_factory: pytest.TempPathFactory) -> Runnable:
     """The same where this machine has the target's Python, else one by the same recipe for the running one."""
     if made.built.bytecode:
-        return made
-    return make(find_target(RUNNING), tmp_path_factory.mktemp("running"))
+        return Runnable(made.target, made.code, made.layer)
+    unpacked = unpack(package_to_run(), tmp_path_factory.mktemp("running") / "unpacked")
+    return Runnable(find_target(RUNNING), unpacked.code, unpacked.packages)
 
 
 def make(target: Target, folder: Path) -> Package:
@@ -183,7 +193,7 @@ for service in %r:
 import wasmtime
 wasmtime.Module(wasmtime.Engine(), b"\\0asm\\1\\0\\0\\0")
 from openapi_spec_validator.schemas import schema_v31
-from chalicelib.core import schemas
+from chalicelib.core.json_schema import schemas
 files = [module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]
 outside = [file for file in files if "site-packages" in file]
 version = sys.version_info[:2]
@@ -200,7 +210,7 @@ ENTRIES = (
 
 
 @pytest.fixture(scope="module")
-def imported(runnable: Package) -> Iterator[dict[str, object]]:
+def imported(runnable: Runnable) -> Iterator[dict[str, object]]:
     """What importing all that functions import did, with the zips unpacked where nothing can be written."""
     assert runnable.target.interpreter is not None
     script = IMPORTS % (ENTRIES, dependencies.SERVICES)
@@ -221,7 +231,7 @@ def imported(runnable: Package) -> Iterator[dict[str, object]]:
     yield json.loads(done.stdout.splitlines()[-1])
 
 
-def test_all_that_functions_import_is_in_it(imported: dict[str, object], runnable: Package) -> None:
+def test_all_that_functions_import_is_in_it(imported: dict[str, object], runnable: Runnable) -> None:
     assert imported["outside"] == []
     assert imported["version"] == [int(part) for part in runnable.target.version.split(".")]
 
@@ -231,7 +241,7 @@ def test_every_module_is_loaded_from_bytecode(imported: dict[str, object]) -> No
     assert isinstance(imported["modules"], int) and imported["modules"] > 500
 
 
-def test_bytecode_is_not_compared_with_its_source(runnable: Package) -> None:
+def test_bytecode_is_not_compared_with_its_source(runnable: Runnable) -> None:
     """A zip's times are those of 1980, so bytecode that is compared by time would be thrown away, silently."""
     modules = [*runnable.layer.rglob("*.pyc"), *runnable.code.rglob("*.pyc")]
     assert len(modules) > 1500
