@@ -13,9 +13,9 @@ from typing import Any
 from chalice.app import Chalice, Rate
 
 API_MODULES = (
-    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "tools", "tool_runs",
-    "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows", "flow_versions",
-    "flow_licenses", "flow_diagrams", "flow_history", "flow_runs", "runs", "maintenance",
+    "system", "apps", "plugins", "plugin_installs", "plugin_configs", "plugin_runs", "plugin_executions", "tools",
+    "tool_runs", "tool_credentials", "mcp_servers", "mcp", "agents", "agent_threads", "agent_tables", "flows",
+    "flow_versions", "flow_licenses", "flow_diagrams", "flow_history", "flow_runs", "runs", "maintenance",
 )  # fmt: skip
 
 # Logging is core/telemetry's: Chalice would write every line a second time.

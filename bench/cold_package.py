@@ -27,6 +27,8 @@ from infra.walkthrough.packaged import Unpacked, unpack
 AREA = "cold_package"
 ROUNDS = 3
 TIMEOUT_S = 60
+# It describes the jobs, and so imports all domains; what an admin asks once a day may start half as slow again.
+OF_EVERY_DOMAIN = {"maintenance-list_jobs"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 # What any function has to import: the framework, the ORM, and the dialect with its driver.
 ALONE = """
@@ -46,16 +48,15 @@ def measure() -> list[Figure]:
         floors = [_start(Path(folder) / "alone", package, "app.app", {}) for _ in range(3 * ROUNDS)]
         functions = function_table(per_endpoint=True).functions
         spent = {one.name: [_of(one, package) for _ in range(ROUNDS)] for one in functions}
-    reads = [one.name for one in functions if one.kind == "api" and set(one.rights) <= {"database"}]
-    by_cost = sorted(reads, key=lambda name: median(spent[name]))
-    ninth = by_cost[len(by_cost) * 9 // 10]
+    plain_ones = {one.name for one in functions if one.kind == "api" and set(one.rights) <= {"database"}}
+    reads = sorted(plain_ones - OF_EVERY_DOMAIN, key=lambda name: median(spent[name]))
     slowest = max(spent, key=lambda name: median(spent[name]))
     middle = median(median(values) for values in spent.values())
     return [
         compared(
-            f"cold start out of the package, nine in ten of the {len(reads)} functions with no right but the database"
-            " / the libraries alone",
-            AREA, spent[ninth], floors[:ROUNDS], "ms", 1.3, scale=1000,
+            f"cold start out of the package, the slowest of {len(reads)} functions with no right but the database"
+            f" ({reads[-1]}) / the libraries alone",
+            AREA, spent[reads[-1]], floors[:ROUNDS], "ms", 1.3, scale=1000,
         ),
         compared(
             f"cold start out of the package, the slowest of {len(spent)} functions ({slowest}) / the same",
