@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from infra.aws.stages import STAGES
 from infra.functions import DURABLE_RETENTION_DAYS, DURABLE_TIMEOUT_S, FunctionTable
 from tests.aws_templates import Deployment
 
+ROOT = Path(__file__).resolve().parents[3]
 # A name that is only known after deployment stands as Stack/LogicalId[.Attribute] here and is an ARN or a URL there.
 LONGEST_NAME = 160
 PLACEHOLDER = re.compile(r"\b[A-Z]\w*/[A-Z]\w*(?:\.[\w.]+)?")
@@ -29,6 +31,26 @@ def size(document: Any) -> int:
     """Return how many characters a document has as AWS counts them, without white space, at worst."""
     text = re.sub(r"\s", "", json.dumps(document))
     return len(PLACEHOLDER.sub("x" * LONGEST_NAME, text))
+
+
+def interfaces(deployment: Deployment) -> set[tuple[str, frozenset[str]]]:
+    """Return what Lambda makes an interface for: each pair of a subnet and a set of groups."""
+    networks = [f["VpcConfig"] for f in deployment.functions().values() if "VpcConfig" in f]
+    return {
+        (subnet, frozenset(network["SecurityGroupIds"]))
+        for network in networks
+        for subnet in network["SubnetIds"]
+    }
+
+
+def api_resources(deployment: Deployment) -> set[str]:
+    """Return the API's resources: its root, its paths and each part that leads to one."""
+    (api,) = deployment.of_type("AWS::ApiGateway::RestApi").values()
+    found = {"/"}
+    for path in api["Body"]["paths"]:
+        parts = path.strip("/").split("/")
+        found |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
+    return found
 
 
 def test_size_counts_names_that_are_not_known_yet() -> None:
@@ -70,11 +92,7 @@ def test_durable_runs_stay_below_what_ends_an_execution() -> None:
 def test_the_api_fits_into_one(deployment: Deployment, table: FunctionTable) -> None:
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html"""
     (api,) = deployment.of_type("AWS::ApiGateway::RestApi").values()
-    resources = {"/"}
-    for path in api["Body"]["paths"]:
-        parts = path.strip("/").split("/")
-        resources |= {"/".join(parts[: depth + 1]) for depth in range(len(parts))}
-    assert len(resources) <= 300
+    assert len(api_resources(deployment)) <= 300
     assert size(api["Body"]) <= 6_000_000
     assert all(route.function.timeout_s <= 29 for route in table.routes)
     (stage,) = deployment.of_type("AWS::ApiGateway::Stage").values()
@@ -95,13 +113,9 @@ def test_the_networks_fit_beside_the_accounts_own(deployment: Deployment) -> Non
     """https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"""
     assert len(deployment.of_type("AWS::EC2::VPC")) + 1 <= 5  # and the default one
     assert len(deployment.of_type("AWS::EC2::EIP")) <= 5
-    interfaces, rules = set(), Counter[str]()
-    for function in deployment.functions().values():
-        if network := function.get("VpcConfig"):
-            assert len(network["SecurityGroupIds"]) <= 5
-            # Lambda makes one for each pair of a subnet and a set of groups.
-            interfaces |= {(subnet, *sorted(network["SecurityGroupIds"])) for subnet in network["SubnetIds"]}
-    assert len(interfaces) <= 250  # 500 for Lambda in one VPC; AWS wrote 250 until 2025
+    assert len(interfaces(deployment)) <= 250  # 500 for Lambda in one VPC; older pages say 250
+    assert all(len(groups) <= 5 for _, groups in interfaces(deployment))
+    rules = Counter[str]()
     for kind in ("Ingress", "Egress"):
         for rule in deployment.of_type(f"AWS::EC2::SecurityGroup{kind}").values():
             rules[f"{kind} {rule['GroupId']}"] += 1  # S3's prefix list counts as one rule
@@ -137,3 +151,31 @@ def test_the_dashboard_and_the_schedules_fit(deployment: Deployment) -> None:
     rules = deployment.of_type("AWS::Events::Rule")
     assert len(rules) <= 100  # the least of all regions
     assert all(len(rule["Targets"]) <= 5 for rule in rules.values())
+
+
+def test_the_readme_counts_what_is_paid_by_the_piece_and_what_counts_against_a_quota(
+    deployment: Deployment, table: FunctionTable
+) -> None:
+    readme = (ROOT / "infra/aws/README.md").read_text()
+    manual = (ROOT / "docs/operations.md").read_text().partition("Metrics are written as")[2]
+    manual = manual.partition("\n\nPer plugin")[0]
+    own = set(re.findall(r"`([a-z_.]+)`", "".join(re.findall(r"^\| (`[^|]+) \|", manual, re.MULTILINE))))
+    code = "".join(path.read_text() for path in (ROOT / "chalicelib").rglob("*.py"))
+    assert set(re.findall(r'telemetry\.metric\(\s*"([a-z_.]+)"', code)) <= own
+    filters = deployment.of_type("AWS::Logs::MetricFilter")
+    (dashboard,) = deployment.of_type("AWS::CloudWatch::Dashboard").values()
+    lines = [
+        len(widget["properties"]["metrics"]) for widget in json.loads(dashboard["DashboardBody"])["widgets"]
+    ]
+    written = " ".join(readme.split())
+    for text in (
+        f"{len(deployment.of_type('AWS::CloudWatch::Alarm'))} alarms, 1 dashboard",
+        f"up to {len(own) + len(filters)} metrics of our own, ${(len(own) + len(filters)) * 0.3:.2f}: {len(own)} that",
+        f"error lines of {len(filters)} domains",
+        f"{len(deployment.of_type('AWS::IAM::Role'))} roles a stage",
+        f"for each of {len(table.functions)} functions",
+        f"{len(api_resources(deployment))} are used",
+        f"{len(interfaces(deployment))} |",
+        f"| {max(lines)} and {sum(lines)} |",
+    ):
+        assert text in written, text
