@@ -249,7 +249,11 @@ def s3_client() -> Any:
         signature_version="s3v4",
         # Only AWS resolves bucket.host; another endpoint is asked by path. "auto" would sign for the global
         # endpoint, whose redirect to the bucket's region a signature does not survive.
-        s3={"addressing_style": "path" if custom_endpoint else "virtual"},
+        # In us-east-1, too, the name has the region: the network of plugins answers that one alone.
+        s3={
+            "addressing_style": "path" if custom_endpoint else "virtual",
+            "us_east_1_regional_endpoint": "regional",
+        },
         # SHA-256 is named where it matters; a CRC beside it would read every body twice.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -67,9 +67,10 @@ def _cluster(template: Template, stage: Stage) -> None:
 
 
 def _proxy(template: Template) -> None:
-    ours = {"StringEquals": {"aws:SourceAccount": ref("AWS::AccountId")}}
+    # As AWS documents it for proxies, without a condition:
+    # https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy-iam-setup.html
     template.add("ProxyRole", "AWS::IAM::Role", {
-        "AssumeRolePolicyDocument": trust("rds.amazonaws.com", ours),
+        "AssumeRolePolicyDocument": trust("rds.amazonaws.com"),
         "Policies": [{"PolicyName": "secret", "PolicyDocument": policy(*reading(ref("DatabaseSecretArn")))}],
     })  # fmt: skip
     template.add("Proxy", "AWS::RDS::DBProxy", {

@@ -133,8 +133,9 @@ def _function(template: Template, domain: Domain, function: Function, event: Jso
         properties["DurableConfig"] = {
             "ExecutionTimeout": DURABLE_TIMEOUT_S,
             "RetentionPeriodInDays": DURABLE_RETENTION_DAYS,
+            # Of the checkpoints. The function's own `KmsKeyArn` would be of its environment, where nothing is secret.
+            "KMSKeyArn": ref("StorageKeyArn"),
         }
-        properties["KmsKeyArn"] = ref("StorageKeyArn")
     if event:
         properties["Events"] = event
     template.add(name, "AWS::Serverless::Function", properties)
@@ -148,7 +149,7 @@ def _statements(function: Function) -> list[Json]:
     if function.queue is not None:
         found.append(rights.poller(ref(_queue_of(function))))
     if function.durable:
-        found += rights.durable(arn("lambda", f"function:${{Prefix}}-{function.name}:*"))
+        found += rights.durable(function.name)
     return found + rights.statements(function.rights)
 
 

@@ -232,7 +232,10 @@ def _runtime(template: Template) -> None:
 
 
 def _dns_firewall(template: Template) -> None:
-    """A name that is looked up leaves the network even where no packet does: only the bucket's own is answered."""
+    """A name that is looked up leaves the network even where no packet does: only the bucket's own is answered.
+
+    https://docs.aws.amazon.com/Route53/latest/APIReference/API_route53resolver_CreateFirewallRule.html
+    """
     add = template.add
     add("BucketNames", "AWS::Route53Resolver::FirewallDomainList", {
         "Name": sub("${Prefix}-bucket"),
@@ -247,7 +250,10 @@ def _dns_firewall(template: Template) -> None:
     add("NameRules", "AWS::Route53Resolver::FirewallRuleGroup", {
         "Name": sub("${Prefix}-runtime"),
         "FirewallRules": [
-            {"FirewallDomainListId": ref("BucketNames"), "Priority": 1, "Action": "ALLOW"},
+            # The bucket's name is an alias of s3-r-w.REGION.amazonaws.com. By default each name of such a chain must be
+            # admitted; the bucket's own is the one that decides here.
+            {"FirewallDomainListId": ref("BucketNames"), "Priority": 1, "Action": "ALLOW",
+             "FirewallDomainRedirectionAction": "TRUST_REDIRECTION_DOMAIN"},
             {"FirewallDomainListId": ref("AllNames"), "Priority": 2, "Action": "BLOCK", "BlockResponse": "NXDOMAIN"},
         ],
     })  # fmt: skip

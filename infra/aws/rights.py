@@ -45,6 +45,20 @@ def _secret_key() -> Json:
     return allow("kms:Decrypt", ref("StorageKeyArn"), via)
 
 
+def _execution_key(name: str) -> Json:
+    """The key of a durable function's data: Lambda encrypts by itself, and decrypts on behalf of who asks.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/durable-encryption.html
+    """
+    via = {
+        "StringEquals": {
+            "kms:ViaService": sub("lambda.${AWS::Region}.${AWS::URLSuffix}"),
+            "kms:EncryptionContext:aws:lambda:FunctionArn": arn("lambda", f"function:${{Prefix}}-{name}"),
+        }
+    }
+    return allow("kms:Decrypt", ref("StorageKeyArn"), via)
+
+
 @dataclass(frozen=True)
 class Right:
     """What one right grants, and which networks the calls need."""
@@ -127,11 +141,12 @@ RIGHTS: dict[str, Right] = {
         ],
         frozenset({SERVICES}),
     ),
-    # Durable runs: started through the alias, answered where they wait.
+    # Durable runs: started through the alias, answered where they wait. Starting asks for no key, answering does.
     "invoke_run": Right(
         lambda: [
             allow("lambda:InvokeFunction", arn("lambda", "function:${Prefix}-run:live")),
             allow("lambda:SendDurableExecutionCallbackSuccess", arn("lambda", _EXECUTIONS)),
+            _execution_key("run"),
         ],
         frozenset({SERVICES}),
     ),
@@ -212,8 +227,7 @@ SERVICE_SIDE: dict[str, str] = {
     "kms:Decrypt (via s3)": "S3, for the bucket's key, on behalf of who reads or signed.",
     "kms:GenerateDataKey (via s3)": "S3, for the bucket's key, on behalf of who writes or signed.",
     "kms:Decrypt (via secretsmanager)": "Secrets Manager, for the secret's key, on behalf of who reads it.",
-    "kms:Decrypt (via lambda)": "Lambda, for the key of a durable function's checkpoints and environment.",
-    "kms:GenerateDataKey (via lambda)": "Lambda, for the key of a durable function's checkpoints.",
+    "kms:Decrypt (via lambda)": "Lambda, for the key of a durable execution, on behalf of who runs or answers it.",
     "lambda:CheckpointDurableExecution": "The durable SDK, for the execution that it runs in.",
     "lambda:GetDurableExecutionState": "The durable SDK, for the execution that it runs in.",
 }
@@ -251,12 +265,17 @@ def poller(queue_arn: Json) -> Json:
     return allow(POLLER_ACTIONS, queue_arn)
 
 
-def durable(function_arn: Json) -> list[Json]:
-    """Checkpoints of the executions of one function, all its versions, under the deployment's key."""
-    via = {"StringEquals": {"kms:ViaService": sub("lambda.${AWS::Region}.${AWS::URLSuffix}")}}
+def durable(name: str) -> list[Json]:
+    """Checkpoints of the executions of one function, all its versions, under the deployment's key.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/durable-security.html
+    """
     return [
-        allow(["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"], function_arn),
-        allow(["kms:Decrypt", "kms:GenerateDataKey"], ref("StorageKeyArn"), via),
+        allow(
+            ["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"],
+            arn("lambda", f"function:${{Prefix}}-{name}:*"),
+        ),
+        _execution_key(name),
     ]
 
 

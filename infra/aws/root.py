@@ -99,7 +99,8 @@ def _parameters(root: Template, stage: Stage) -> None:
         "MinCapacity",
         "Number",
         Default=stage.min_acu,
-        MinValue=0,
+        # 0 would let a cluster pause, but the proxy keeps a connection open, so it never does.
+        MinValue=0.5,
         MaxValue=256,
         Description="Aurora capacity units",
     )

@@ -16,7 +16,9 @@ class Stage:
     readers
         Aurora readers, each of them a failover target: without one a failover waits for a new instance.
     min_acu, max_acu
-        Aurora capacity units, 2 GiB of memory each. 0 pauses the cluster when it is idle; waking it takes about 15 s.
+        Aurora capacity units, 2 GiB of memory each. 0.5 at least: the proxy holds a connection to each instance, and
+        with one open Aurora does not pause.
+        https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2-auto-pause.html
     backup_days
         How far back the database can be restored to any second.
     deletion_protection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.aws.template import Json, Template, allow, arn, att, policy, ref, sub
+from infra.functions import DURABLE
 
 # Six times the timeout of the function that takes from it, as Lambda asks for: a message that is being worked on does
 # not come again.
@@ -11,6 +12,7 @@ MAX_RECEIVES = 5
 FOURTEEN_DAYS_S = 1_209_600
 # The sweep ends what lies unclaimed after seven days; the rule is for what even the sweep did not see.
 INCOMING_DAYS = 9
+DURABLE_ARNS = [arn("lambda", f"function:${{Prefix}}-{name}") for name in sorted(DURABLE)]
 
 
 def storage() -> Template:
@@ -62,8 +64,30 @@ def _keys(template: Template) -> None:
         "Resource": "*",
         "Condition": {"StringEquals": {"aws:SourceAccount": ref("AWS::AccountId")}},
     }
+    # What durable executions keep; who else may read it is said by roles.
+    executions = {
+        "Sid": "Executions",
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+        "Resource": "*",
+        "Condition": {
+            "StringEquals": {
+                "aws:SourceAccount": ref("AWS::AccountId"),
+                "aws:SourceArn": DURABLE_ARNS,
+                "kms:EncryptionContext:aws:lambda:FunctionArn": DURABLE_ARNS,
+            }
+        },
+    }
     _key(template, "DataKey", "wraps the data keys of apps")
-    _key(template, "StorageKey", "bucket, database, secrets, logs", logs, alarms)
+    _key(
+        template,
+        "StorageKey",
+        "bucket, database, secrets, logs, durable executions",
+        logs,
+        alarms,
+        executions,
+    )
 
 
 def _queues(template: Template) -> None:

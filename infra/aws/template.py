@@ -50,10 +50,9 @@ def policy(*statements: Json) -> Json:
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
-def trust(service: str, condition: Json | None = None) -> Json:
+def trust(service: str) -> Json:
     """Return the policy that lets one AWS service take a role."""
-    statement: Json = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return policy(statement | ({"Condition": condition} if condition else {}))
+    return policy({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"})
 
 
 def logical(*words: str) -> str:

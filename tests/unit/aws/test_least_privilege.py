@@ -99,7 +99,7 @@ def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: Functi
         "database": {"rds-db"}, "secrets": {"kms"}, "presign": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
         "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"},
         "maintain_artifacts": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"},
-        "invoke_run": {"lambda"}, "watch_runs": {"lambda"}, "keep_run_values": {"s3", "kms"},
+        "invoke_run": {"lambda", "kms"}, "watch_runs": {"lambda"}, "keep_run_values": {"s3", "kms"},
         "remove_run_values": {"s3"}, "internet": set(),
         "ask_model": {"secretsmanager", "kms"}, "administer_database": {"secretsmanager", "kms"},
     }  # fmt: skip
@@ -154,8 +154,8 @@ def test_durable_runs_get_their_configuration_and_rights_on_themselves_alone(
         assert functions[name]["DurableConfig"] == {
             "ExecutionTimeout": DURABLE_TIMEOUT_S,
             "RetentionPeriodInDays": DURABLE_RETENTION_DAYS,
+            "KMSKeyArn": "Storage/StorageKey.Arn",
         }
-        assert functions[name]["KmsKeyArn"] == "Storage/StorageKey.Arn"
         own = [
             s
             for s in deployment.statements(functions[name])
@@ -164,6 +164,41 @@ def test_durable_runs_get_their_configuration_and_rights_on_themselves_alone(
         assert [s["Resource"].rpartition("function:")[2] for s in own] == [
             f"{functions[name]['FunctionName']}:*"
         ]
+
+
+def test_the_key_of_durable_runs_is_used_by_lambda_for_them_alone(deployment: Deployment) -> None:
+    """Lambda encrypts checkpoints with a right of its own; who runs or answers a run may decrypt them, via Lambda."""
+    (run,) = DURABLE
+    run_arn = f"arn:aws:lambda:eu-central-1:123456789012:function:{deployment.function(run)['FunctionName']}"
+    (own,) = [
+        statement
+        for statement in deployment.resources["Storage/StorageKey"]["Properties"]["KeyPolicy"]["Statement"]
+        if statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+    ]
+    assert own["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert own["Condition"]["StringEquals"] == {
+        "aws:SourceAccount": "123456789012",
+        "aws:SourceArn": [run_arn],
+        "kms:EncryptionContext:aws:lambda:FunctionArn": [run_arn],
+    }
+    reading = {
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt"],
+        "Resource": "Storage/StorageKey.Arn",
+        "Condition": {
+            "StringEquals": {
+                "kms:ViaService": "lambda.eu-central-1.amazonaws.com",
+                "kms:EncryptionContext:aws:lambda:FunctionArn": run_arn,
+            }
+        },
+    }
+    for name, function in deployment.functions().items():
+        statements = deployment.statements(function)
+        answers = any("lambda:SendDurableExecutionCallbackSuccess" in s["Action"] for s in statements)
+        through = [
+            s for s in statements if "lambda." in json.dumps(s.get("Condition", {}).get("StringEquals", {}))
+        ]
+        assert through == ([reading] if answers or name in DURABLE else []), name
 
 
 # -- what is secret ------------------------------------------------------------------------------------------------

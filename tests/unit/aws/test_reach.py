@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from chalicelib.core.storage import s3_client
 from infra.functions import FunctionTable
 from tests.aws_templates import Deployment, deployed
 
@@ -113,11 +115,42 @@ def test_a_plugin_can_look_up_the_buckets_name_and_no_other(deployment: Deployme
     (group,) = deployment.of_type("AWS::Route53Resolver::FirewallRuleGroup").values()
     rules = sorted(group["FirewallRules"], key=lambda rule: rule["Priority"])
     assert [rule["Action"] for rule in rules] == ["ALLOW", "BLOCK"]
+    # The bucket's name is an alias of a name that is not in the list.
+    assert rules[0]["FirewallDomainRedirectionAction"] == "TRUST_REDIRECTION_DOMAIN"
     (allowed,) = lists[rules[0]["FirewallDomainListId"]]["Domains"]
     assert allowed.endswith(".s3.eu-central-1.amazonaws.com") and not allowed.startswith("*")
     assert lists[rules[1]["FirewallDomainListId"]]["Domains"] == ["*"]
     (association,) = deployment.of_type("AWS::Route53Resolver::FirewallRuleGroupAssociation").values()
     assert association["VpcId"] == "Network/RuntimeVpc"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_a_presigned_address_has_the_name_that_is_answered(
+    documents: dict[str, dict[str, dict[str, Any]]], region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore would sign for s3.amazonaws.com in us-east-1, which the firewall refuses."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "key"),
+        ("AWS_DEFAULT_REGION", region),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_REGION", region)
+    (allowed,) = [
+        found["Properties"]["Domains"][0]["Fn::Sub"][0]
+        for found in documents["prod"]["network.json"]["Resources"].values()
+        if found["Type"] == "AWS::Route53Resolver::FirewallDomainList"
+        and found["Properties"]["Domains"] != ["*"]
+    ]
+    answered = (
+        allowed.replace("${Bucket}", "a-bucket")
+        .replace("${AWS::Region}", region)
+        .replace("${AWS::URLSuffix}", "amazonaws.com")
+    )
+    url = s3_client().generate_presigned_url("get_object", Params={"Bucket": "a-bucket", "Key": "k"})
+    assert urlsplit(url).hostname == answered
 
 
 def test_plugins_with_hosts_are_outside_of_every_network_of_ours(
