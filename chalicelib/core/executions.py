@@ -10,6 +10,8 @@ from chalicelib.core.errors import Unavailable
 from chalicelib.core.functions import lambda_client
 
 READ_TIMEOUT_S = 10
+# Each call can be repeated: an execution is started once for its name, a callback is answered once.
+ATTEMPTS = 2
 # What the service says of an execution that was started before, and of a callback that nobody waits for any more.
 _STARTED_BEFORE = frozenset({"DurableExecutionAlreadyStartedException"})
 _ANSWERED_BEFORE = frozenset({"CallbackTimeoutException", "ResourceNotFoundException"})
@@ -88,7 +90,7 @@ class LambdaExecutions:
 
         guards.forbid_in_unit("lambda")
         if self._made is None:
-            self._made = lambda_client(READ_TIMEOUT_S)
+            self._made = lambda_client(READ_TIMEOUT_S, ATTEMPTS)
         try:
             return getattr(self._made, operation)(**parameters)
         except ClientError as error:

@@ -121,13 +121,14 @@ class LambdaFunctions:
         return answer
 
 
-def lambda_client(read_timeout_s: int) -> Any:
-    """Return a new Lambda client that tries once and waits `read_timeout_s` for the answer."""
+def lambda_client(read_timeout_s: int, attempts: int = 1) -> Any:
+    """Return a new Lambda client that waits `read_timeout_s` for an answer, and sends a request once: what a plugin
+    does must not be done twice. More `attempts` are for calls that can be repeated."""
     return new_client(
         "lambda",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s,
-        retries={"total_max_attempts": 1, "mode": "standard"},
+        retries={"total_max_attempts": attempts, "mode": "standard"},
         # A long answer on a silent connection is dropped by NAT after 350 s without it.
         tcp_keepalive=True,
     )

@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
@@ -14,60 +10,13 @@ from chalicelib.core import functions, guards
 from chalicelib.core.errors import HotplugError, TooLarge, Unavailable, UpstreamFailed, UpstreamTimeout
 from chalicelib.core.functions import Functions, LambdaFunctions
 from tests.fakes.functions import MemoryFunctions
+from tests.fakes.lambda_api import LambdaApi
 from tests.ministack import client_environment, free_port
 
 
-class InvokeApi:
-    """Lambda's Invoke API on loopback, answering what the test says."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.headers: dict[str, str] = {}
-        self.body = b"{}"
-        self.wait_s = 0.0
-        self.hang_up = False
-        self.received: list[dict[str, Any]] = []
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers.get("Content-Length", 0))
-                body = self.rfile.read(length)
-                api.received.append({"path": unquote(self.path), "headers": self.headers, "body": body})
-                time.sleep(api.wait_s)
-                if api.hang_up:
-                    self.close_connection = True
-                    return
-                try:
-                    self._answer()
-                except ConnectionError:
-                    pass  # the caller gave up, which is what its test wants
-
-            def _answer(self) -> None:
-                self.send_response(api.status)
-                for name, value in api.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(api.body)))
-                self.end_headers()
-                self.wfile.write(api.body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass  # the test output is for failures
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
-
-
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[InvokeApi]:
-    server = InvokeApi()
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaApi]:
+    server = LambdaApi()
     for name, value in client_environment(server.url).items():
         monkeypatch.setenv(name, value)
     yield server
@@ -78,7 +27,7 @@ def run(target: Functions, **payload: Any) -> dict[str, Any]:
     return target.invoke("runtime", payload, tenant="acme", timeout_ms=1000)
 
 
-def test_an_invocation_carries_payload_and_tenant(api: InvokeApi) -> None:
+def test_an_invocation_carries_payload_and_tenant(api: LambdaApi) -> None:
     api.body = b'{"result":{"a":1}}'
     assert run(LambdaFunctions(), action="x") == {"result": {"a": 1}}
     (request,) = api.received
@@ -88,12 +37,12 @@ def test_an_invocation_carries_payload_and_tenant(api: InvokeApi) -> None:
     assert request["headers"]["X-Amz-Invocation-Type"] == "RequestResponse"
 
 
-def test_without_a_tenant_none_is_named(api: InvokeApi) -> None:
+def test_without_a_tenant_none_is_named(api: LambdaApi) -> None:
     LambdaFunctions().invoke("job", {}, tenant=None, timeout_ms=1000)
     assert "X-Amz-Tenant-Id" not in api.received[0]["headers"]
 
 
-def test_an_asynchronous_invocation_is_queued(api: InvokeApi) -> None:
+def test_an_asynchronous_invocation_is_queued(api: LambdaApi) -> None:
     api.status, api.body = 202, b""
     LambdaFunctions().invoke_async("job", {"n": 1})
     assert api.received[0]["headers"]["X-Amz-Invocation-Type"] == "Event"
@@ -110,7 +59,7 @@ def test_an_asynchronous_invocation_is_queued(api: InvokeApi) -> None:
     ],
 )  # fmt: skip
 def test_a_function_that_failed_is_an_upstream_error(
-    api: InvokeApi, error: Any, raised: type[HotplugError], code: str
+    api: LambdaApi, error: Any, raised: type[HotplugError], code: str
 ) -> None:
     api.headers, api.body = {"X-Amz-Function-Error": "Unhandled"}, json.dumps(error).encode()
     with pytest.raises(HotplugError) as refused:
@@ -121,7 +70,7 @@ def test_a_function_that_failed_is_an_upstream_error(
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"text"', b"{", b"\xff"])
-def test_an_answer_that_is_no_object_is_refused(api: InvokeApi, body: bytes) -> None:
+def test_an_answer_that_is_no_object_is_refused(api: LambdaApi, body: bytes) -> None:
     api.body = body
     with pytest.raises(UpstreamFailed) as refused:
         run(LambdaFunctions())
@@ -142,7 +91,7 @@ def test_an_answer_that_is_no_object_is_refused(api: InvokeApi, body: bytes) -> 
     ],
 )
 def test_every_refusal_of_the_service_has_one_meaning(
-    api: InvokeApi,
+    api: LambdaApi,
     status: int,
     error_type: str,
     headers: dict[str, str],
@@ -162,7 +111,7 @@ def test_every_refusal_of_the_service_has_one_meaning(
     assert len(api.received) == 1
 
 
-def test_a_function_that_does_not_answer_is_a_timeout_and_runs_once(api: InvokeApi) -> None:
+def test_a_function_that_does_not_answer_is_a_timeout_and_runs_once(api: LambdaApi) -> None:
     api.wait_s = 1.5
     with pytest.raises(UpstreamTimeout) as refused:
         run(LambdaFunctions(lambda _: functions.lambda_client(1)))
@@ -170,7 +119,7 @@ def test_a_function_that_does_not_answer_is_a_timeout_and_runs_once(api: InvokeA
     assert len(api.received) == 1
 
 
-def test_a_lost_answer_is_not_repeated(api: InvokeApi) -> None:
+def test_a_lost_answer_is_not_repeated(api: LambdaApi) -> None:
     api.hang_up = True
     with pytest.raises(UpstreamFailed) as refused:
         run(LambdaFunctions())
@@ -200,7 +149,7 @@ def test_a_timeout_is_bounded(timeout_ms: int) -> None:
         functions.read_timeout(timeout_ms)
 
 
-def test_one_client_per_read_timeout_is_kept(api: InvokeApi) -> None:
+def test_one_client_per_read_timeout_is_kept(api: LambdaApi) -> None:
     made: list[int] = []
 
     def make(seconds: int) -> Any:
@@ -214,7 +163,7 @@ def test_one_client_per_read_timeout_is_kept(api: InvokeApi) -> None:
 
 
 @pytest.fixture(params=["lambda", "memory"])
-def target(request: pytest.FixtureRequest, api: InvokeApi) -> Functions:
+def target(request: pytest.FixtureRequest, api: LambdaApi) -> Functions:
     api.status, api.body = 200, b'{"ok":true}'
     if request.param == "lambda":
         return LambdaFunctions()
@@ -234,7 +183,7 @@ def test_no_invocation_inside_an_open_unit_of_work(target: Functions, call: Any)
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_payload_that_is_too_large_is_not_sent(target: Functions, call: Any, api: InvokeApi) -> None:
+def test_a_payload_that_is_too_large_is_not_sent(target: Functions, call: Any, api: LambdaApi) -> None:
     with pytest.raises(TooLarge) as refused:
         call(target, {"x": "x" * functions.MAX_PAYLOAD_BYTES})
     assert refused.value.code == "function.payload_too_large"
