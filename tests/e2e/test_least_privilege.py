@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +20,10 @@ from tests.e2e.conftest import UNLIMITED
 from tests.least_privilege.calls import Call
 from tests.least_privilege.drive import callers, jobs, plugins, sealing
 from tests.least_privilege.drive.world import World, kept_on, with_prober
-from tests.least_privilege.roles import deployed_roles
+from tests.least_privilege.roles import deployed_functions, deployed_roles
 from tests.least_privilege.watched import WatchedStack, refused, unused
 from tests.ministack import running_ministack
-from tests.model_server import ModelServer, said
+from tests.model_server import ModelServer, converse, said
 from tests.upstreams import Upstreams
 
 pytestmark = pytest.mark.slow
@@ -69,3 +70,30 @@ def test_no_function_makes_a_call_that_its_role_refuses(calls: list[Call]) -> No
 
 def test_each_function_uses_all_that_it_is_granted(calls: list[Call]) -> None:
     assert unused(calls, deployed_roles()) == set()
+
+
+def test_bedrock_is_asked_by_those_alone_whose_roles_let_them(tmp_path: Path, upstreams: Upstreams) -> None:
+    """One function serves all endpoints here: a call is told by the endpoint that was asked."""
+    with (
+        ModelServer(converse("Yes.")) as model,
+        WatchedStack(
+            tmp_path / "local",
+            roles=deployed_roles("bedrock"),
+            schedules=False,
+            environment={
+                **UNLIMITED,
+                "HOTPLUG_LLM_PROVIDER": "bedrock",
+                "HOTPLUG_LLM_MODEL": "eu.amazon.nova-lite-v1:0",
+                "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": model.origin,
+            },
+        ) as stack,
+        closing(World(stack, upstreams, "", tmp_path / "clock")) as world,
+    ):
+        callers.ask_models(world.tenant())
+    calls = [call for call in stack.calls() if call.service == "bedrock-runtime"]
+    asking = {function.name for function in deployed_functions().functions if "ask_model" in function.rights}
+    assert {call.function for call in calls} == asking
+    left = unused(calls, deployed_roles("bedrock"))
+    assert [one for one in left if one[1].startswith("bedrock:")] == []
+    # AND where the model is an endpoint nobody may ask Bedrock
+    assert len(refused(calls, deployed_roles())) == 2 * len(asking)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,10 @@ ACTIONS = {
 VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
 BUCKET, QUEUE = "hotplug", "hotplug-installs"
 _FUNCTION = "arn:aws:lambda:eu-central-1:123456789012:function:hotplug-prod-"
+_BEDROCK = "arn:aws:bedrock:eu-central-1"
+# A system's inference profile is called as its model, after where it leads; whoever asks it needs both.
+# https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-prereq.html
+_PROFILE = re.compile(r"(?:us|eu|apac|global)\.(.+)")
 # What the deployment calls the secrets of whoever names them so.
 SECRETS = {
     "LlmKeySecret": "Storage/LlmKeySecret",
@@ -73,6 +78,8 @@ class Call:
         if "VersionId" in self.parameters:
             action = VERSIONED[action]
         needs = [Need(action, self._resource(), self._context())]
+        if profile := _PROFILE.fullmatch(self.parameters.get("modelId", "")):
+            needs.append(Need(action, f"{_BEDROCK}::foundation-model/{profile[1]}"))
         if source := self.parameters.get("CopySource"):
             needs.append(Need("s3:GetObjectVersion", _object(source["Bucket"], source["Key"])))
         return tuple(needs)
@@ -95,7 +102,9 @@ class Call:
         if self.service == "secretsmanager":
             return SECRETS[named["SecretId"].rpartition(":")[2].partition("-")[0]]
         if self.service == "bedrock-runtime":
-            return f"arn:aws:bedrock:eu-central-1::foundation-model/{named['modelId']}"
+            is_profile = _PROFILE.fullmatch(named["modelId"])
+            kind = ":123456789012:inference-profile" if is_profile else "::foundation-model"
+            return f"{_BEDROCK}{kind}/{named['modelId']}"
         return "Storage/DataKey.Arn"
 
     def _context(self) -> frozenset[str]:
@@ -110,11 +119,14 @@ def _object(bucket: str, key: str | None) -> str:
 
 
 def place_of(resource: str) -> str:
-    """Return where in a service a resource is: the folder of the bucket, the function, the secret; else empty."""
+    """Return where in a service a resource is: the folder of the bucket, the function, the secret, the kind of a model;
+    else empty."""
     if "Bucket.Arn/" in resource:
         return resource.partition("Bucket.Arn/")[2].partition("/")[0]
     if resource.startswith(_FUNCTION):
         return resource.removeprefix(_FUNCTION).partition(":")[0]
+    if found := re.match(r"arn:aws:bedrock:[^:]*:[^:]*:([a-z-]+)/", resource):
+        return found[1]
     return next((name for name, named in SECRETS.items() if named == resource), "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.e2e.tenants import Tenant, fresh_name
+from tests.e2e.tenants import AGENT, Tenant, fresh_name
 from tests.flow_builders import Data, chain, end, flow, literal, node, output, ref, start
 from tests.least_privilege.drive.plugins import Made
 from tests.least_privilege.drive.world import PROBED, PROBER, World
@@ -28,11 +28,22 @@ def drive(world: World, made: Made) -> None:
             {"pluginId": tool_id, "operationId": "getPet", "version": "V1.0"},
             inputs=[literal("petId", 7, "integer")],
         ),
-        node("llm::1", {"template": "Say yes."}, outputs=[output("said")]),
+        _asking_a_model(),
     ]
     _nodes(made.tenant, calling)
-    _mcp(made.tenant)
+    _mcp(made.tenant, *(f"plugin_{name}" for name in PROBED["plugins"]), "flow_probed")
     _questions(world, made.tenant)
+
+
+def ask_models(tenant: Tenant) -> None:
+    """Let everything that may ask the deployment's model ask it."""
+    tenant.admin("POST", f"/api/v1/agents/{AGENT}/invoke", 200, json={"message": "What is a plugin?"})
+    _nodes(tenant, [_asking_a_model()])
+    _mcp(tenant, "flow_probed")
+
+
+def _asking_a_model() -> Data:
+    return node("llm::1", {"template": "Say yes."}, outputs=[output("said")])
 
 
 def _agent(tenant: Tenant) -> None:
@@ -53,14 +64,14 @@ def _nodes(tenant: Tenant, calling: list[Data]) -> None:
         _succeeded(tenant.admin("POST", f"{path}/nodes/{one['id']}/debug", 200, json={}).json())
 
 
-def _mcp(tenant: Tenant) -> None:
+def _mcp(tenant: Tenant, *tools: str) -> None:
     def rpc(method: str, parameters: Data) -> Data:
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
         headers = {"MCP-Protocol-Version": MCP_VERSION}
         return dict(tenant.admin("POST", "/api/v1/mcp", 200, json=message, headers=headers).json()["result"])
 
     offered = [tool["name"] for tool in rpc("tools/list", {})["tools"]]
-    for wanted in (*(f"plugin_{name}" for name in PROBED["plugins"]), "flow_probed"):
+    for wanted in tools:
         (name,) = [one for one in offered if one.startswith(wanted)]
         answer = rpc("tools/call", {"name": name, "arguments": {}})
         assert not answer["isError"], answer
