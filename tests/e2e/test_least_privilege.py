@@ -41,6 +41,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams) -> Ite
         running_ministack() as aws,
         WatchedStack(
             folder / "local",
+            database_url=f"sqlite:///{folder}/hotplug.db",
             api_processes=API_PROCESSES,
             per_endpoint=True,
             schedules=False,
@@ -69,7 +70,10 @@ def test_no_function_makes_a_call_that_its_role_refuses(calls: list[Call]) -> No
 
 
 def test_each_function_uses_all_that_it_is_granted(calls: list[Call]) -> None:
-    assert unused(calls, deployed_roles()) == set()
+    found = sorted(unused(calls, deployed_roles()))
+    assert not found, "\n".join(
+        f"{name} is granted {action} ({place}) and never used it" for name, action, place in found
+    )
 
 
 def test_bedrock_is_asked_by_those_alone_whose_roles_let_them(tmp_path: Path, upstreams: Upstreams) -> None:

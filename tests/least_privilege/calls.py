@@ -71,10 +71,14 @@ class Call:
 
         Raises
         ------
-        KeyError
+        LookupError
             Nobody has said yet which action this operation asks for.
         """
-        action = ACTIONS[self.service, self.operation]
+        action = ACTIONS.get((self.service, self.operation), "")
+        if not action:
+            raise LookupError(
+                f"{self.function} calls {self.service} {self.operation}, which ACTIONS does not know"
+            )
         if "VersionId" in self.parameters:
             action = VERSIONED[action]
         needs = [Need(action, self._resource(), self._context())]

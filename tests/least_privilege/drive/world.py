@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.functions import ROOT
 from infra.local.schedules import scheduled_event
 from tests.e2e.tenants import Api, Tenant, new_tenant
 from tests.least_privilege.watched import WatchedStack
 from tests.ministack import Ministack
 from tests.model_server import ModelServer
+from tests.mutants import copied
 from tests.upstreams import Upstreams
 
 # An agent that uses all that an agent is handed. The two that Hotplug has need no plugin.
@@ -40,14 +39,7 @@ class Prober(AgentBase):
 
 def with_prober(target: Path) -> Path:
     """Copy the application to a new folder, there with one more agent, and return it."""
-    target.mkdir()
-    for part in ("app.py", "chalicelib", "migrations"):
-        source = ROOT / part
-        if source.is_dir():
-            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, target / part)
-    agent = target / "chalicelib" / "agents" / PROBER
+    agent = copied(target) / "chalicelib" / "agents" / PROBER
     agent.mkdir()
     (agent / "__init__.py").touch()
     (agent / "agent.yaml").write_text(json.dumps(_DESCRIPTION | PROBED))

@@ -107,7 +107,7 @@ def test_a_copy_needs_to_read_its_source_and_to_write_its_target() -> None:
 
 
 def test_an_operation_that_nobody_has_looked_up_is_an_error() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(LookupError, match="register calls s3 PutObjectAcl"):
         Call("register", "s3", "PutObjectAcl", {"Bucket": "hotplug", "Key": "x"}).needs()
 
 
