@@ -57,21 +57,33 @@ DEFAULT_EVENT_LIMITS = Limits(120, 512)
 
 # What an event function may do, as endpoints declare it themselves. infra/aws/rights.py says what each right means.
 EVENT_RIGHTS: Mapping[str, tuple[str, ...]] = {
-    "register": ("database", "register_artifacts", "secrets", "presign", "invoke_runtime"),
+    "register": ("database", "register_artifacts", "open_secrets", "presign", "invoke_runtime"),
     # It sends the callbacks of runs, too.
     "sweep": (
         "database",
-        "maintain_artifacts",
+        "check_uploads",
+        "remove_artifacts",
         "announce",
-        "invoke_run",
+        "start_runs",
+        "answer_runs",
         "watch_runs",
-        "secrets",
+        "open_secrets",
         "internet",
     ),
-    "lost_events": ("database", "maintain_artifacts", "announce"),
-    "expired_uploads": ("database", "maintain_artifacts", "announce"),
-    "daily": ("database", "maintain_artifacts", "remove_run_values"),
-    "run": ("database", "keep_run_values", "secrets", "presign", "invoke_runtime", "internet", "ask_model"),
+    "lost_events": ("database", "remove_uploads", "announce"),
+    "expired_uploads": ("database", "find_uploads", "remove_uploads", "announce"),
+    "daily": ("database", "remove_artifacts", "remove_run_values"),
+    # It answers itself where a run is cancelled in the moment in which it begins to wait.
+    "run": (
+        "database",
+        "keep_run_values",
+        "answer_runs",
+        "open_secrets",
+        "presign",
+        "invoke_runtime",
+        "internet",
+        "ask_model",
+    ),
     "runtime": (),
     "runtime_network": (),
     "migrate": ("administer_database",),

@@ -11,13 +11,8 @@ from infra.functions import ROOT
 _PARTS = ("app.py", "chalicelib", "migrations")
 
 
-def without_bump(target: Path, model: str) -> Path:
-    """Copy the application to a new folder `target`, there without the cache bump of one model of the plugins.
-
-    Returns
-    -------
-    `target`, to be a stack's `task_root`.
-    """
+def copied(target: Path) -> Path:
+    """Copy the application to a new folder and return it."""
     target.mkdir()
     for part in _PARTS:
         source = ROOT / part
@@ -25,7 +20,17 @@ def without_bump(target: Path, model: str) -> Path:
             shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, target / part)
-    path = target / "chalicelib" / "plugins" / "models.py"
+    return target
+
+
+def without_bump(target: Path, model: str) -> Path:
+    """Copy the application to a new folder `target`, there without the cache bump of one model of the plugins.
+
+    Returns
+    -------
+    `target`, to be a stack's `task_root`.
+    """
+    path = copied(target) / "chalicelib" / "plugins" / "models.py"
     text, count = re.subn(
         rf'(class {model}\(Base\):.*?cache_scope: ClassVar)\[str\] = "plugins"(\s+cache_key: ClassVar)\[str\] = "\w+"',
         r"\1[None] = None\2[None] = None",

@@ -15,7 +15,7 @@ from chalicelib.core.settings import ONE_MIB
 blueprint = Blueprint(__name__)
 
 NOTHING: dict[str, Any] = {"type": "object", "maxProperties": 0}
-TALKS = ("database", "secrets", "presign", "invoke_runtime", "internet", "ask_model")
+TALKS = ("database", "open_secrets", "presign", "invoke_runtime", "internet", "ask_model")
 
 
 @endpoint(

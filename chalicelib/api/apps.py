@@ -311,7 +311,7 @@ def delete_credential(request: Request) -> Answer:
     errors=(409,),
     idempotent=True,
     secret_answer=True,
-    rights=("database", "secrets"),
+    rights=("database", "seal_secrets"),
 )
 def create_webhook_secret(request: Request) -> Answer:
     from chalicelib.apps import secrets
@@ -351,7 +351,7 @@ def list_secrets(request: Request) -> dict[str, Any]:
     returns={200: SECRET},
     errors=(409,),
     if_match="honoured",
-    rights=("database", "secrets"),
+    rights=("database", "seal_secrets"),
 )
 def put_secret(request: Request) -> Answer:
     from chalicelib.apps import secrets

@@ -19,8 +19,9 @@ blueprint = Blueprint(__name__)
 RUNS: dict[str, Any] = {
     "memory_mb": 1769,
     "max_body_bytes": ONE_MIB,
-    "rights": ("database", "secrets", "presign", "invoke_runtime", "invoke_run", "internet", "ask_model"),
 }
+NODES = ("database", "open_secrets", "presign", "invoke_runtime", "internet", "ask_model")
+"""What nodes do, whoever runs them. One that is run alone never waits, so nothing durable is started for it."""
 _SETTLED = (SUCCEEDED, FAILED, CANCELLED, WAITING)
 
 
@@ -30,7 +31,8 @@ def _flow_id(request: Request) -> int:
 
 @endpoint(
     blueprint, "POST", "/flows/{flowId}/runs", role="caller", idempotent=True, body=NEW_RUN, body_optional=True,
-    errors=(429, 503), returns={200: RUN, 202: RUN}, summary="Run a published flow", **RUNS,
+    errors=(429, 503), rights=(*NODES, "start_runs"), returns={200: RUN, 202: RUN},
+    summary="Run a published flow", **RUNS,
 )  # fmt: skip
 def run_flow(request: Request) -> Answer:
     from chalicelib.flows.runs import plans
@@ -41,7 +43,8 @@ def run_flow(request: Request) -> Answer:
 
 @endpoint(
     blueprint, "POST", "/flows/{flowId}/debug-runs", role="publisher", idempotent=True, body=NEW_DEBUG_RUN,
-    body_optional=True, errors=(429, 503), returns={200: RUN, 202: RUN}, summary="Run a flow's draft", **RUNS,
+    body_optional=True, errors=(429, 503), rights=(*NODES, "start_runs"), returns={200: RUN, 202: RUN},
+    summary="Run a flow's draft", **RUNS,
 )  # fmt: skip
 def debug_flow(request: Request) -> Answer:
     from chalicelib.flows.runs import plans
@@ -54,7 +57,7 @@ def debug_flow(request: Request) -> Answer:
 @endpoint(
     blueprint, "POST", "/flows/{flowId}/nodes/{nodeId}/debug", role="publisher", idempotent=True, body=NODE_DEBUG,
     body_optional=True, errors=(429, 503), returns={200: RUN}, summary="Run one node of a draft with given inputs",
-    **RUNS,
+    rights=NODES, **RUNS,
 )  # fmt: skip
 def debug_node(request: Request) -> Answer:
     from chalicelib.flows.runs import debugging

@@ -24,8 +24,8 @@ TEXT: dict[str, Any] = {"type": "string"}
 
 # Every job, those of runs included, which are looked after and tell of their ends.
 RUNS_ANY_JOB = (
-    "database", "maintain_artifacts", "announce", "invoke_run", "watch_runs", "remove_run_values", "secrets",
-    "internet",
+    "database", "check_uploads", "remove_uploads", "remove_artifacts", "announce", "start_runs", "answer_runs",
+    "watch_runs", "remove_run_values", "open_secrets", "internet",
 )  # fmt: skip
 
 FAILURE = resource("JobFailure", {"action": TEXT, "target": TEXT, "code": TEXT})

@@ -25,7 +25,8 @@ MESSAGE: dict[str, Any] = {
 
 @endpoint(
     blueprint, "POST", "/mcp", role="caller", body=MESSAGE, raw_body=True, max_body_bytes=MAX_BODY_BYTES,
-    rights=("database", "secrets", "presign", "invoke_runtime", "internet", "ask_model"), memory_mb=1769, errors=(503,),
+    rights=("database", "open_secrets", "presign", "invoke_runtime", "internet", "ask_model"), memory_mb=1769,
+    errors=(503,),
     returns={200: MESSAGE, 202: None, 400: MESSAGE, 403: MESSAGE, 404: MESSAGE, 406: MESSAGE},
     summary="The Model Context Protocol: list and call tools",
 )  # fmt: skip

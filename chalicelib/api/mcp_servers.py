@@ -28,7 +28,8 @@ from chalicelib.tools.models import SERVER
 
 blueprint = Blueprint(__name__)
 
-CALLS_OUT = ("database", "secrets", "internet")
+CALLS_OUT = ("database", "open_secrets", "internet")
+SEALS_AND_ASKS = ("database", "seal_secrets", "internet")
 ERRORS = (409, 502, 503, 504)
 URL: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^https?://"}
 RESOURCE = resource(
@@ -101,8 +102,8 @@ def _may_share(request: Request) -> None:
 
 
 @endpoint(
-    blueprint, "POST", "/mcp/servers", role="publisher", idempotent=True, body=NEW, errors=ERRORS, rights=CALLS_OUT,
-    returns={201: RESOURCE}, summary="Ask an MCP server what it offers, and register it",
+    blueprint, "POST", "/mcp/servers", role="publisher", idempotent=True, body=NEW, errors=ERRORS,
+    rights=SEALS_AND_ASKS, returns={201: RESOURCE}, summary="Ask an MCP server what it offers, and register it",
 )  # fmt: skip
 def create_server(request: Request) -> Answer:
     from chalicelib.tools import server_calls, servers
@@ -147,7 +148,7 @@ def get_server(request: Request) -> dict[str, Any]:
 
 @endpoint(
     blueprint, "PATCH", "/mcp/servers/{serverId}", role="publisher", if_match="honoured", body=CHANGES,
-    body_optional=True, errors=ERRORS, rights=CALLS_OUT, returns={200: RESOURCE},
+    body_optional=True, errors=ERRORS, rights=SEALS_AND_ASKS, returns={200: RESOURCE},
     summary="Change an MCP server, and ask it anew what it offers",
 )  # fmt: skip
 def patch_server(request: Request) -> Answer:

@@ -17,7 +17,7 @@ from chalicelib.plugins.configs.scopes import SCOPES, SUBJECT_PATTERN
 blueprint = Blueprint(__name__)
 
 # Drafting a config may ask the key service.
-WRITES_SECRETS = ("database", "secrets")
+WRITES_SECRETS = ("database", "seal_secrets")
 NAME: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
 SUBJECT: dict[str, Any] = {"type": "string", "pattern": SUBJECT_PATTERN}
 VALUES: dict[str, Any] = {

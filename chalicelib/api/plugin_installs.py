@@ -21,9 +21,10 @@ from chalicelib.plugins.services import plugin_services
 
 blueprint = Blueprint(__name__)
 
-REGISTERS = ("database", "presign", "invoke_runtime", "write_artifacts")
+# What is new is not enabled, so nothing is loaded; what must be compiled is registered by another function.
+REGISTERS = ("database", "write_artifacts")
 # An enabled plugin's new version is loaded with the configuration in force, decrypted.
-UPDATES = (*REGISTERS, "secrets")
+UPDATES = (*REGISTERS, "presign_packages", "invoke_runtime", "open_secrets")
 DECLARED: dict[str, Any] = {
     "filename": {"type": "string", "minLength": 1, "maxLength": 255},
     "size": {"type": "integer", "minimum": 1, "maximum": 2**31},

@@ -59,7 +59,7 @@ RESULT = resource(
 @endpoint(
     blueprint, "POST", "/plugins/{pluginId}/execute", role="caller", idempotent=True, body=RUN, body_optional=True,
     max_body_bytes=MAX_BODY_BYTES, errors=(409, 422, 502, 504),
-    rights=("database", "secrets", "presign", "invoke_runtime"),
+    rights=("database", "open_secrets", "presign", "invoke_runtime"),
     returns={200: RESULT}, summary="Run one action of a plugin",
 )  # fmt: skip
 def execute_plugin(request: Request) -> Answer:

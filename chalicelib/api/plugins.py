@@ -20,7 +20,7 @@ from chalicelib.plugins import catalog
 blueprint = Blueprint(__name__)
 
 # A load is handed the configuration in force, decrypted.
-RUNS_PLUGINS = ("database", "secrets", "presign", "invoke_runtime")
+RUNS_PLUGINS = ("database", "open_secrets", "presign", "invoke_runtime")
 CASCADE: dict[str, Any] = {"cascade": {"type": "boolean", "default": False}}
 NOTHING: dict[str, Any] = {"type": "object", "additionalProperties": False, "maxProperties": 0}
 FILTERS: dict[str, Any] = {
@@ -202,7 +202,7 @@ def list_history(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "GET", "/plugins/{pluginId}/download", role="caller", rights=("database", "presign"),
+    blueprint, "GET", "/plugins/{pluginId}/download", role="caller", rights=("database", "presign_packages"),
     query={"version": {"type": "string", "pattern": VERSION_PATTERN}},
     returns={302: None}, summary="Redirect to the package, for a few minutes",
 )  # fmt: skip

@@ -74,7 +74,7 @@ def run_events(request: Request) -> dict[str, Any]:
 
 @endpoint(
     blueprint, "POST", "/runs/{runId}/resume", role="caller", idempotent=True, body=RESUME, max_body_bytes=ONE_MIB,
-    errors=(409, 503), rights=("database", "invoke_run"), returns={200: RUN, 202: RUN},
+    errors=(409, 503), rights=("database", "answer_runs"), returns={200: RUN, 202: RUN},
     summary="Answer a run's question",
 )  # fmt: skip
 def resume_run(request: Request) -> Answer:
@@ -90,7 +90,7 @@ def resume_run(request: Request) -> Answer:
 
 @endpoint(
     blueprint, "POST", "/runs/{runId}/cancel", role="caller", idempotent=True, body=NOTHING, body_optional=True,
-    errors=(503,), rights=("database", "invoke_run"), returns={200: RUN},
+    errors=(503,), rights=("database", "answer_runs"), returns={200: RUN},
     summary="End a run; one that has ended stays as it is",
 )  # fmt: skip
 def cancel_run(request: Request) -> Answer:

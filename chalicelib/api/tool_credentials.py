@@ -15,7 +15,7 @@ from chalicelib.tools.models import SERVER, TOOL
 
 blueprint = Blueprint(__name__)
 
-SEALS = ("database", "secrets")
+SEALS = ("database", "seal_secrets")
 
 
 def _tool(request: Request) -> catalog.Registration:

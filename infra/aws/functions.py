@@ -150,7 +150,7 @@ def _statements(function: Function) -> list[Json]:
         found.append(rights.poller(ref(_queue_of(function))))
     if function.durable:
         found += rights.durable(function.name)
-    return found + rights.statements(function.rights)
+    return found + [one for one in rights.statements(function.rights) if one not in found]
 
 
 def _queue_of(function: Function) -> str:

@@ -39,6 +39,16 @@ def _missing_is_404() -> Json:
     return allow("s3:ListBucket", ref("BucketArn"))
 
 
+def _listing() -> Json:
+    return allow("s3:ListBucketVersions", ref("BucketArn"))
+
+
+def _data_keys(*actions: str) -> Json:
+    """The key that wraps the data keys of apps, never without an app in the encryption context."""
+    named = {"Null": {"kms:EncryptionContext:hotplug:app": "false"}}
+    return allow([f"kms:{action}" for action in actions], ref("DataKeyArn"), named)
+
+
 def _secret_key() -> Json:
     """The key that encrypts the deployment's secrets, used by Secrets Manager on behalf of who reads one."""
     via = {"StringEquals": {"kms:ViaService": sub("secretsmanager.${AWS::Region}.${AWS::URLSuffix}")}}
@@ -73,21 +83,15 @@ RIGHTS: dict[str, Right] = {
         lambda: [allow("rds-db:connect", arn("rds-db", "dbuser:${ProxyId}/hotplug"))],
         frozenset({DATABASE}),
     ),
-    # Data keys of apps: made and unwrapped, always with the app in the encryption context. `wrap` is for changing the
-    # master, which no function does yet.
-    "secrets": Right(
-        lambda: [
-            allow(
-                ["kms:GenerateDataKey", "kms:Decrypt"],
-                ref("DataKeyArn"),
-                {"Null": {"kms:EncryptionContext:hotplug:app": "false"}},
-            )
-        ],
-        frozenset({SERVICES}),
-    ),
+    # Data keys of apps: whoever opens secrets unwraps them, whoever seals one makes an app's first. `wrap` is for
+    # changing the master, which no function does yet.
+    "open_secrets": Right(lambda: [_data_keys("Decrypt")], frozenset({SERVICES})),
+    "seal_secrets": Right(lambda: [_data_keys("GenerateDataKey", "Decrypt")], frozenset({SERVICES})),
     # A presigned URL does what its signer may. Signing itself needs no network. Rows name versions, so nothing reads a
     # key's newest object.
     "presign": Right(lambda: [_objects(["GetObjectVersion"], _PLUGINS, _COMPILED), _bucket_key("Decrypt")]),
+    # The same for who hands out or loads packages and never a compiled module.
+    "presign_packages": Right(lambda: [_objects(["GetObjectVersion"], _PLUGINS), _bucket_key("Decrypt")]),
     "read_artifacts": Right(
         lambda: [
             _objects(["GetObjectVersion"], _PLUGINS),
@@ -118,12 +122,21 @@ RIGHTS: dict[str, Right] = {
         ],
         frozenset({STORAGE}),
     ),
-    # The jobs: list versions, look at one, delete one by its version.
-    "maintain_artifacts": Right(
+    # The jobs list versions and delete one by its version: of what is registered, or of what has arrived.
+    "remove_artifacts": Right(
+        lambda: [_listing(), _objects(["DeleteObjectVersion"], _PLUGINS, _COMPILED)], frozenset({STORAGE})
+    ),
+    "remove_uploads": Right(
+        lambda: [_listing(), _objects(["DeleteObjectVersion"], _INCOMING)], frozenset({STORAGE})
+    ),
+    # Whether an upload came at all, of which no version is known; and whether the one that an install names is there.
+    "find_uploads": Right(
+        lambda: [_objects(["GetObject"], _INCOMING), _missing_is_404(), _bucket_key("Decrypt")],
+        frozenset({STORAGE}),
+    ),
+    "check_uploads": Right(
         lambda: [
-            allow("s3:ListBucketVersions", ref("BucketArn")),
             _objects(["GetObject", "GetObjectVersion"], _INCOMING),
-            _objects(["DeleteObjectVersion"], _PLUGINS, _COMPILED, _INCOMING),
             _missing_is_404(),
             _bucket_key("Decrypt"),
         ],
@@ -142,9 +155,12 @@ RIGHTS: dict[str, Right] = {
         frozenset({SERVICES}),
     ),
     # Durable runs: started through the alias, answered where they wait. Starting asks for no key, answering does.
-    "invoke_run": Right(
+    "start_runs": Right(
+        lambda: [allow("lambda:InvokeFunction", arn("lambda", "function:${Prefix}-run:live"))],
+        frozenset({SERVICES}),
+    ),
+    "answer_runs": Right(
         lambda: [
-            allow("lambda:InvokeFunction", arn("lambda", "function:${Prefix}-run:live")),
             allow("lambda:SendDurableExecutionCallbackSuccess", arn("lambda", _EXECUTIONS)),
             _execution_key("run"),
         ],
@@ -162,11 +178,7 @@ RIGHTS: dict[str, Right] = {
         frozenset({STORAGE}),
     ),
     "remove_run_values": Right(
-        lambda: [
-            allow("s3:ListBucketVersions", ref("BucketArn")),
-            _objects(["DeleteObjectVersion"], _RUNS),
-        ],
-        frozenset({STORAGE}),
+        lambda: [_listing(), _objects(["DeleteObjectVersion"], _RUNS)], frozenset({STORAGE})
     ),
     "announce": Right(lambda: [allow("sqs:SendMessage", ref("InstallQueueArn"))], frozenset({SERVICES})),
     "internet": Right(list, frozenset({INTERNET})),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.stack import LocalStack
+from tests.least_privilege.watched import WatchedStack
 from tests.upstreams import Upstreams, serving_upstreams
 
 # A test that counts no requests must not be refused for sending many.
@@ -29,5 +30,5 @@ def calling(upstreams: Upstreams) -> dict[str, str]:
 def stack(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams) -> Iterator[LocalStack]:
     """A running stack on SQLite with two API processes; whoever uses it makes apps of its own."""
     folder = tmp_path_factory.mktemp("stack") / "local"
-    with LocalStack(folder, api_processes=2, schedules=False, environment=calling(upstreams)) as running:
+    with WatchedStack(folder, api_processes=2, schedules=False, environment=calling(upstreams)) as running:
         yield running

@@ -279,10 +279,11 @@ def _furnish_flows(tenant: Tenant) -> None:
     tenant.marks |= {tenant.private_flow["flowId"], name}
 
 
-def fail_install(stack: LocalStack, install_id: str) -> None:
-    """Make a task end as failed, as the dead-letter queue does with a package that was delivered in vain."""
-    key = f"incoming/tasks/{install_id}.zip"
-    s3 = {"bucket": {"name": stack.bucket}, "object": {"key": key, "versionId": "v1"}}
+def fail_install(stack: LocalStack, install_id: str, version: str | None = "v1") -> None:
+    """Make a task end as failed, as the dead-letter queue does with a package that was delivered in vain; without a
+    version, as of an event that named none."""
+    named = {"key": f"incoming/tasks/{install_id}.zip"} | ({"versionId": version} if version else {})
+    s3 = {"bucket": {"name": stack.bucket}, "object": named}
     body = {"Records": [{"eventName": "ObjectCreated:Post", "s3": s3}]}
     outcome = stack.invoke(
         "register_dead_letter", {"Records": [{"messageId": "1", "body": json.dumps(body)}]}

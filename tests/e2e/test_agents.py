@@ -14,6 +14,7 @@ from infra.local.stack import LocalStack
 from tests.e2e import tenants
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.tenants import AGENT, Api, Tenant
+from tests.least_privilege.watched import WatchedStack
 
 AGENTS = "/api/v1/agents"
 API_PROCESSES = 3
@@ -25,7 +26,7 @@ PROBES = 12
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """A stack of its own: what is decided about an agent is decided for everyone."""
     folder = tmp_path_factory.mktemp("agents") / "local"
-    with LocalStack(folder, api_processes=API_PROCESSES, schedules=False, environment=UNLIMITED) as running:
+    with WatchedStack(folder, api_processes=API_PROCESSES, schedules=False, environment=UNLIMITED) as running:
         yield running
 
 

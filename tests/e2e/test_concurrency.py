@@ -17,6 +17,7 @@ from tests import databases
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.history.packages import package
 from tests.e2e.history.workload import Answer, Client
+from tests.least_privilege.watched import WatchedStack
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         if url is None:
             url = f"sqlite:///{folder.parent}/hotplug.db"
         yield opened.enter_context(
-            LocalStack(
+            WatchedStack(
                 folder,
                 database_url=url,
                 api_processes=API_PROCESSES,

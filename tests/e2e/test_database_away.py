@@ -25,6 +25,7 @@ from tests.e2e import tenants
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.line import CUT_AFTER, CUT_BEFORE, DEADLOCK, Line, Verdict
 from tests.e2e.tenants import Api, Tenant, declared, fresh_name, package, upload
+from tests.least_privilege.watched import WatchedStack
 
 PLUGINS = "/api/v1/plugins"
 API_PROCESSES = 3
@@ -63,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with (
         databases.new_database() as url,
         Line(url) as line,
-        LocalStack(folder, database_url=line.url, **options) as stack,
+        WatchedStack(folder, database_url=line.url, **options) as stack,
         closing(Api(stack.url, stack.admin_credential)) as root,
         closing(tenants.new_tenant(stack, root)) as tenant,
     ):
@@ -411,7 +412,7 @@ def test_within_the_bound_what_is_warm_is_served_without_the_database(tmp_path: 
     with (
         databases.new_database() as url,
         Line(url) as line,
-        LocalStack(
+        WatchedStack(
             tmp_path / "local",
             database_url=line.url,
             api_processes=1,

@@ -39,6 +39,7 @@ from infra.functions import ROOT
 from infra.local.stack import LocalStack
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.walk import Walkthrough
+from tests.least_privilege.watched import WatchedStack
 
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in (
     "getting-started", "plugin-authors", "tools", "agents", "flows", "api", "operations", "concepts",
@@ -207,7 +208,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         "HOTPLUG_BURST": "1000",
     }
     try:
-        with LocalStack(folder / ".local", api_processes=2, environment=environment) as stack:
+        with WatchedStack(folder / ".local", api_processes=2, environment=environment) as stack:
             yield Reader(stack, outside, folder, port)
     finally:
         outside.close()

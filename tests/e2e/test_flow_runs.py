@@ -33,6 +33,7 @@ from tests.flow_builders import (
     start,
 )
 from tests.internet import Server
+from tests.least_privilege.watched import WatchedStack
 from tests.tool_documents import document
 from tests.tool_world import reply
 
@@ -100,7 +101,7 @@ def upstream() -> Iterator[Upstream]:
 
 def opened(folder: Path, upstream: Upstream) -> LocalStack:
     environment = {**UNLIMITED, "HOTPLUG_PRIVATE_ENDPOINTS": f"127.0.0.1:{upstream.server.port}"}
-    return LocalStack(folder, schedules=False, environment=environment)
+    return WatchedStack(folder, schedules=False, environment=environment)
 
 
 @pytest.fixture(scope="module")

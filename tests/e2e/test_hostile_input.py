@@ -29,6 +29,7 @@ from tests.e2e.conftest import calling
 from tests.e2e.hostile import Hostile
 from tests.e2e.hostile_requests import all_requests
 from tests.e2e.tenants import Api, Tenant, fresh_name
+from tests.least_privilege.watched import WatchedStack
 from tests.tool_documents import document as tool_document
 from tests.upstreams import Upstreams
 
@@ -120,7 +121,7 @@ OUT_OF_REACH = {
 def stack(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams) -> Iterator[LocalStack]:
     """A stack of its own: a fuzzer with an admin's credential disables other tests' apps."""
     folder = tmp_path_factory.mktemp("hostile") / "local"
-    with LocalStack(folder, api_processes=2, schedules=False, environment=calling(upstreams)) as running:
+    with WatchedStack(folder, api_processes=2, schedules=False, environment=calling(upstreams)) as running:
         yield running
 
 

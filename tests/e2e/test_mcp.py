@@ -17,6 +17,7 @@ from tests.e2e.conftest import UNLIMITED
 from tests.e2e.tenants import Api, Tenant, fresh_name, new_tenant
 from tests.flow_rows import graph
 from tests.internet import Server
+from tests.least_privilege.watched import WatchedStack
 from tests.tool_documents import document
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,9 @@ def upstream() -> Iterator[Server]:
 def mcp_stack(tmp_path_factory: pytest.TempPathFactory, upstream: Server) -> Iterator[LocalStack]:
     folder = tmp_path_factory.mktemp("mcp") / "local"
     environment = {**UNLIMITED, "HOTPLUG_PRIVATE_ENDPOINTS": f"127.0.0.1:{upstream.port}"}
-    with LocalStack(folder, api_processes=API_PROCESSES, schedules=False, environment=environment) as running:
+    with WatchedStack(
+        folder, api_processes=API_PROCESSES, schedules=False, environment=environment
+    ) as running:
         yield running
 
 

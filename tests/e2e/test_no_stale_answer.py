@@ -20,6 +20,7 @@ from tests.e2e.history import workload
 from tests.e2e.history.checker import NEVER, STALE
 from tests.e2e.history.packages import package
 from tests.e2e.history.recorder import Recorder
+from tests.least_privilege.watched import WatchedStack
 from tests.mutants import without_bump
 from tests.wire import WireProxy
 
@@ -41,7 +42,7 @@ HEARTBEAT = "QUERY INSERT INTO instance "
 
 @contextmanager
 def running(folder: Path, database_url: str, task_root: Path = ROOT) -> Iterator[LocalStack]:
-    with LocalStack(
+    with WatchedStack(
         folder,
         database_url=database_url,
         api_processes=API_PROCESSES,
@@ -128,7 +129,7 @@ def test_a_warm_authenticated_read_is_one_round_trip(tmp_path: Path, mysql_url: 
     """
     with (
         WireProxy(mysql_url) as wire,
-        LocalStack(
+        WatchedStack(
             tmp_path / "local", database_url=wire.url, api_processes=1, schedules=False, environment=UNLIMITED
         ) as stack,
     ):

@@ -13,6 +13,7 @@ from infra.walkthrough.outside import Outside
 from infra.walkthrough.packaged import Unpacked, unpack
 from infra.walkthrough.steps import API_PROCESSES
 from infra.walkthrough.walk import Walkthrough
+from tests.least_privilege.watched import WatchedStack
 from tests.packages import package_to_run
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def test_the_walkthrough_holds_on_what_is_packaged(
     package: Unpacked, outside: Outside, tmp_path: Path
 ) -> None:
     environment = {"HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints("")}
-    with LocalStack(
+    with WatchedStack(
         tmp_path / "local",
         api_processes=API_PROCESSES,
         environment=environment | package.variables,

@@ -17,6 +17,7 @@ import pytest
 
 from infra.local.stack import LocalStack
 from tests.e2e.tenants import Api, declared, fresh_name, package
+from tests.least_privilege.watched import WatchedStack
 
 RECEIVES = 5
 # Longer than an attempt takes with the retries of the S3 client, so that no two receives overlap.
@@ -90,7 +91,7 @@ class UnreadableUploads:
 @contextmanager
 def running(folder: Path) -> Iterator[tuple[LocalStack, UnreadableUploads]]:
     with closing(UnreadableUploads()) as uploads:
-        stack = LocalStack(
+        stack = WatchedStack(
             folder, schedules=False, environment={"AWS_ENDPOINT_URL_S3": uploads.url},
             install_visibility_s=VISIBILITY_S, install_max_receives=RECEIVES,
         )  # fmt: skip

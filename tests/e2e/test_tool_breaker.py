@@ -17,6 +17,7 @@ from infra.local.stack import LocalStack
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.tenants import Api, Tenant, new_tenant
 from tests.internet import Server
+from tests.least_privilege.watched import WatchedStack
 from tests.tool_documents import document
 from tests.tool_world import raw_reply, reply
 
@@ -67,7 +68,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Itera
         "HOTPLUG_BREAKER_COOL_DOWN": str(COOL_DOWN_S),
     }
     folder = tmp_path_factory.mktemp("breaker") / "local"
-    with LocalStack(folder, api_processes=API_PROCESSES, schedules=False, environment=environment) as running:
+    with WatchedStack(
+        folder, api_processes=API_PROCESSES, schedules=False, environment=environment
+    ) as running:
         yield running
 
 

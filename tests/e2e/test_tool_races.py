@@ -23,6 +23,7 @@ from tests.e2e.conftest import UNLIMITED
 from tests.e2e.history.workload import Answer, Client
 from tests.e2e.test_concurrency import at_once, outcomes
 from tests.internet import Server, header_of
+from tests.least_privilege.watched import WatchedStack
 from tests.mcp_servers import Served, official, serving
 from tests.tool_documents import document
 from tests.tool_world import reply
@@ -77,7 +78,7 @@ def busy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         mcp = opened.enter_context(serving(official(), "stateless"))
         private = f"127.0.0.1:{server.port},{mcp.endpoint}"
         stack = opened.enter_context(
-            LocalStack(
+            WatchedStack(
                 folder,
                 database_url=url,
                 api_processes=API_PROCESSES,

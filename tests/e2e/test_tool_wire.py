@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.local.stack import LocalStack
 from tests.corpus import wire_bodies, wire_parameters
 from tests.e2e.conftest import UNLIMITED
 from tests.e2e.tenants import Api
 from tests.integration.test_tool_wire import BOUNDARY, NOTHING, described, expected, of_cases, settled
 from tests.internet import Server
+from tests.least_privilege.watched import WatchedStack
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder: Path = tmp_path_factory.mktemp("wire") / "local"
     server = Server(NOTHING)
     environment = {**UNLIMITED, "HOTPLUG_PRIVATE_ENDPOINTS": f"127.0.0.1:{server.port}"}
-    with LocalStack(folder, api_processes=1, schedules=False, environment=environment) as stack:
+    with WatchedStack(folder, api_processes=1, schedules=False, environment=environment) as stack:
         api = Api(stack.url, stack.admin_credential)
         yield World(api, server)
         api.close()

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.stack import LocalStack
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.steps import API_PROCESSES
 from infra.walkthrough.walk import Walkthrough
+from tests.least_privilege.watched import WatchedStack
 
 
 @pytest.mark.slow
 def test_every_step_holds(tmp_path: Path) -> None:
     outside = Outside()
     try:
-        with LocalStack(
+        with WatchedStack(
             tmp_path / "local",
             api_processes=API_PROCESSES,
             environment={"HOTPLUG_PRIVATE_ENDPOINTS": outside.endpoints()},

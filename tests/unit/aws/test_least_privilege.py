@@ -96,10 +96,12 @@ def test_what_runs_plugins_may_write_its_log_and_nothing_else(deployment: Deploy
 def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: FunctionTable) -> None:
     """From the other side than `rights` says it: which services a role names, by what the endpoint declared."""
     expected = {
-        "database": {"rds-db"}, "secrets": {"kms"}, "presign": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
+        "database": {"rds-db"}, "open_secrets": {"kms"}, "seal_secrets": {"kms"}, "presign": {"s3", "kms"},
+        "presign_packages": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
         "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"},
-        "maintain_artifacts": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"},
-        "invoke_run": {"lambda", "kms"}, "watch_runs": {"lambda"}, "keep_run_values": {"s3", "kms"},
+        "remove_artifacts": {"s3"}, "remove_uploads": {"s3"}, "find_uploads": {"s3", "kms"},
+        "check_uploads": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"}, "start_runs": {"lambda"},
+        "answer_runs": {"lambda", "kms"}, "watch_runs": {"lambda"}, "keep_run_values": {"s3", "kms"},
         "remove_run_values": {"s3"}, "internet": set(),
         "ask_model": {"secretsmanager", "kms"}, "administer_database": {"secretsmanager", "kms"},
     }  # fmt: skip

@@ -172,11 +172,14 @@ def test_a_function_has_a_way_to_what_it_calls_and_to_nothing_more(
     network, functions = Network(found), found.functions()
     services = "Network/EndpointGroup:443" if interface_endpoints == "yes" else "internet"
     needs = {
-        "database": {"Network/ProxyGroup:3306"}, "secrets": {services}, "presign": set(), "internet": {"internet"},
+        "database": {"Network/ProxyGroup:3306"}, "open_secrets": {services}, "seal_secrets": {services},
+        "presign": set(), "presign_packages": set(), "internet": {"internet"},
         "read_artifacts": {"Network/StorageEndpoint"}, "write_artifacts": {"Network/StorageEndpoint"},
         "register_artifacts": {"Network/StorageEndpoint"},
-        "maintain_artifacts": {"Network/StorageEndpoint"}, "invoke_runtime": {services}, "announce": {services},
-        "invoke_run": {services}, "watch_runs": {services},
+        "remove_artifacts": {"Network/StorageEndpoint"}, "remove_uploads": {"Network/StorageEndpoint"},
+        "find_uploads": {"Network/StorageEndpoint"}, "check_uploads": {"Network/StorageEndpoint"},
+        "invoke_runtime": {services}, "announce": {services},
+        "start_runs": {services}, "answer_runs": {services}, "watch_runs": {services},
         "keep_run_values": {"Network/StorageEndpoint"}, "remove_run_values": {"Network/StorageEndpoint"},
         "ask_model": {services, "internet"},
         "administer_database": {services, "Network/StorageEndpoint", "Network/ClusterGroup:3306"},
