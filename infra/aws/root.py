@@ -44,12 +44,12 @@ def templates(stage: Stage, table: FunctionTable, packaged: Packaged, release: s
     table
         The functions, one for each endpoint.
     release
-        Names the content of the zips: a new one runs `migrate` again.
+        Names the content of the zips: a new one runs `migrate` again, and publishes a version of every function.
     """
     groups = domains(table.functions)
     nested = {"storage": storage(), "network": network(stage), "database": database(stage)}
     for domain in groups:
-        template = function_stack(domain, packaged.events)
+        template = function_stack(domain, packaged.events, release)
         if domain.name == MIGRATION:
             _migration(template, release)
         nested[f"functions-{domain.name}"] = template
