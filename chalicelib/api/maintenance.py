@@ -22,10 +22,10 @@ TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 TEXT: dict[str, Any] = {"type": "string"}
 
-# Every job, those of runs included, which are looked after and tell of their ends.
+# Every job, those of runs included, which are looked after and tell of their ends, and a change of the master key.
 RUNS_ANY_JOB = (
     "database", "maintain_artifacts", "announce", "invoke_run", "watch_runs", "remove_run_values", "secrets",
-    "internet",
+    "rewrap_keys", "internet",
 )  # fmt: skip
 
 FAILURE = resource("JobFailure", {"action": TEXT, "target": TEXT, "code": TEXT})

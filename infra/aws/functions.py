@@ -25,14 +25,18 @@ REGISTER_CONCURRENCY = 10
 PARAMETERS = (
     "Prefix", "PythonRuntime", "LogDays", "LogLevel", "LayerArn", "AppSubnets", "RuntimeSubnets", "RuntimeGroup",
     *GROUPS.values(), "MigrateGroup", "Bucket", "BucketArn", "StorageKeyArn", "DataKeyArn", "DataKeyId",
-    "InstallQueueArn", "InstallQueueUrl", "InstallDeadQueueArn", "ScheduleDeadQueueArn", "ProxyEndpoint", "ProxyId",
-    "ClusterEndpoint", "MasterSecretArn", "DatabaseSecretArn", "AdminSecretArn", "LlmKeySecretArn", "LlmProvider",
-    "LlmUrl", "LlmModel", "BedrockModel",
+    "FormerMasterKeyArn", "InstallQueueArn", "InstallQueueUrl", "InstallDeadQueueArn", "ScheduleDeadQueueArn",
+    "ProxyEndpoint", "ProxyId", "ClusterEndpoint", "MasterSecretArn", "DatabaseSecretArn", "AdminSecretArn",
+    "LlmKeySecretArn", "LlmProvider", "LlmUrl", "LlmModel", "BedrockModel",
 )  # fmt: skip
 LLM_CONDITIONS: dict[str, Json] = {
     "AsksEndpoint": {"Fn::Equals": [ref("LlmProvider"), "openai"]},
     "AsksBedrock": {"Fn::Equals": [ref("LlmProvider"), "bedrock"]},
     "AsksModel": {"Fn::Or": [{"Condition": "AsksEndpoint"}, {"Condition": "AsksBedrock"}]},
+}
+
+KEY_CONDITIONS: dict[str, Json] = {
+    "HasFormerKey": {"Fn::Not": [{"Fn::Equals": [ref("FormerMasterKeyArn"), ""]}]},
 }
 
 
@@ -78,6 +82,8 @@ def function_stack(domain: Domain, events: Mapping[str, Json], release: str) -> 
     # Only what is used: cfn-lint and readers should not wonder about the others.
     if any("ask_model" in function.rights for function in domain.functions):
         template.conditions |= LLM_CONDITIONS
+    if any("secrets" in function.rights for function in domain.functions):
+        template.conditions |= KEY_CONDITIONS
     used = _references(template.resources) | _references(template.conditions)
     for name in PARAMETERS:
         if name in used:

@@ -6,7 +6,7 @@ Nothing else grants anything. What AWS itself does with a function's role, and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from infra.aws.template import NO_VALUE, Json, allow, arn, choose, policy, ref, sub
@@ -34,6 +34,11 @@ def _bucket_key(*actions: str) -> Json:
     return allow([f"kms:{action}" for action in actions], ref("StorageKeyArn"), via)
 
 
+def _data_keys(actions: Sequence[str] | str, key: str) -> Json:
+    """A master key of data keys, used with an app in the encryption context and not without."""
+    return allow(actions, ref(key), {"Null": {"kms:EncryptionContext:hotplug:app": "false"}})
+
+
 def _missing_is_404() -> Json:
     """S3 answers 404 for an object that is not there only to who may list; others get 403."""
     return allow("s3:ListBucket", ref("BucketArn"))
@@ -59,18 +64,17 @@ RIGHTS: dict[str, Right] = {
         lambda: [allow("rds-db:connect", arn("rds-db", "dbuser:${ProxyId}/hotplug"))],
         frozenset({DATABASE}),
     ),
-    # Data keys of apps: made and unwrapped, always with the app in the encryption context. `wrap` is for changing the
-    # master, which no function does yet.
+    # Data keys of apps: made and unwrapped, always with the app in the encryption context. What a former master wrapped
+    # is unwrapped by it until it is wrapped anew.
     "secrets": Right(
         lambda: [
-            allow(
-                ["kms:GenerateDataKey", "kms:Decrypt"],
-                ref("DataKeyArn"),
-                {"Null": {"kms:EncryptionContext:hotplug:app": "false"}},
-            )
+            _data_keys(["kms:GenerateDataKey", "kms:Decrypt"], "DataKeyArn"),
+            choose("HasFormerKey", _data_keys("kms:Decrypt", "FormerMasterKeyArn"), NO_VALUE),
         ],
         frozenset({SERVICES}),
     ),
+    # A change of the master: with `secrets`, which unwraps.
+    "rewrap_keys": Right(lambda: [_data_keys("kms:Encrypt", "DataKeyArn")], frozenset({SERVICES})),
     # A presigned URL does what its signer may. Signing itself needs no network. Rows name versions, so nothing reads a
     # key's newest object.
     "presign": Right(lambda: [_objects(["GetObjectVersion"], _PLUGINS, _COMPILED), _bucket_key("Decrypt")]),

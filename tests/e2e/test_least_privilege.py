@@ -10,7 +10,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ ACTIONS = {
     ("sqs", "SendMessage"): "sqs:SendMessage",
     ("kms", "GenerateDataKey"): "kms:GenerateDataKey",
     ("kms", "Decrypt"): "kms:Decrypt",
+    ("kms", "Encrypt"): "kms:Encrypt",
     ("secretsmanager", "GetSecretValue"): "secretsmanager:GetSecretValue",
 }
 VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
@@ -158,6 +161,13 @@ def go_on(stack: LocalStack) -> None:
         answered(call)
         for job in ("sweep", "tombstoned_objects", "lost_events", "expired_uploads"):
             call("POST", f"/maintenance/{job}", json={})
+        # The same key by another name is another master.
+        with closing(sqlite3.connect(stack.database_url.removeprefix("sqlite:///"), timeout=10)) as database:
+            other = "kms:arn:aws:kms:us-east-1:000000000000:key/"
+            renamed = "UPDATE app_data_key SET wrapped_by = ? || substr(wrapped_by, 5)"
+            assert database.execute(renamed, [other]).rowcount > 0
+            database.commit()
+        assert call("POST", "/maintenance/rewrap_data_keys", json={})["done"] == 1
 
 
 def answered(call: Any) -> None:

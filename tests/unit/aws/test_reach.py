@@ -139,7 +139,8 @@ def test_a_function_has_a_way_to_what_it_calls_and_to_nothing_more(
     network, functions = Network(found), found.functions()
     services = "Network/EndpointGroup:443" if interface_endpoints == "yes" else "internet"
     needs = {
-        "database": {"Network/ProxyGroup:3306"}, "secrets": {services}, "presign": set(), "internet": {"internet"},
+        "database": {"Network/ProxyGroup:3306"}, "secrets": {services}, "rewrap_keys": {services},
+        "presign": set(), "internet": {"internet"},
         "read_artifacts": {"Network/StorageEndpoint"}, "write_artifacts": {"Network/StorageEndpoint"},
         "register_artifacts": {"Network/StorageEndpoint"},
         "maintain_artifacts": {"Network/StorageEndpoint"}, "invoke_runtime": {services}, "announce": {services},
