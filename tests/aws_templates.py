@@ -22,8 +22,8 @@ GIVEN = {"S3PrefixListId": "pl-6ea54007", "AlarmMail": "ops@example.com", "LlmPr
 _NOTHING = object()
 
 
-def transformed(document: Json) -> Json:
-    """Return a template as aws-sam-translator, which is what CloudFormation runs, makes it."""
+def transformed(document: Json, **parameters: str) -> Json:
+    """Return a template as aws-sam-translator, which is what CloudFormation runs, makes it for some parameters."""
     if "Transform" not in document:
         return document
     from boto3 import Session
@@ -33,7 +33,7 @@ def transformed(document: Json) -> Json:
     # It would warn of each translation that nobody collects how long it took.
     logging.getLogger("samtranslator").setLevel(logging.ERROR)
     translator = Translator({}, Parser(), boto_session=Session(region_name=REGION))
-    made: Json = translator.translate(uploaded(document, "packages"), parameter_values={})
+    made: Json = translator.translate(uploaded(document, "packages"), parameter_values=parameters)
     return made
 
 

@@ -22,10 +22,10 @@ TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 TEXT: dict[str, Any] = {"type": "string"}
 
-# Every job, those of runs included, which are looked after and tell of their ends.
+# Every job, those of runs included, which are looked after and tell of their ends, and a change of the master key.
 RUNS_ANY_JOB = (
     "database", "check_uploads", "remove_uploads", "remove_artifacts", "announce", "start_runs", "answer_runs",
-    "watch_runs", "remove_run_values", "open_secrets", "internet",
+    "watch_runs", "remove_run_values", "open_secrets", "rewrap_keys", "internet",
 )  # fmt: skip
 
 FAILURE = resource("JobFailure", {"action": TEXT, "target": TEXT, "code": TEXT})

@@ -10,6 +10,7 @@ from chalicelib.core import process, telemetry
 from chalicelib.core.errors import HotplugError
 from chalicelib.core.housekeeping import housekeeping_jobs
 from chalicelib.core.jobs import Job, Runner
+from chalicelib.core.keys.rewrapping import rewrapping_jobs
 from chalicelib.flows.maintenance import flow_jobs
 from chalicelib.plugins.maintenance.catalog import plugin_jobs
 from chalicelib.plugins.maintenance.context import plugin_context
@@ -29,6 +30,7 @@ def jobs() -> dict[str, Job]:
         *agent_jobs(database),
         *flow_jobs(database),
         *housekeeping_jobs(database),
+        *rewrapping_jobs(database),
     )
     return {job.name: job for job in all_jobs}
 

@@ -1,4 +1,4 @@
-"""`python -m infra.aws package|lock`: see infra/aws/README.md."""
+"""`python -m infra.aws package|lock|releases`: see infra/aws/README.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra.aws import dependencies
+from infra.aws import dependencies, releases_command
 from infra.aws.dependencies import PackagingFailed
 from infra.aws.package import build
 from infra.aws.stages import STAGES
@@ -16,7 +16,9 @@ from infra.functions import ROOT
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the process's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m infra.aws", description="Package Hotplug for AWS.")
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.aws", description="Package Hotplug for AWS, and look after its releases there."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     packaging = commands.add_parser("package", help="templates and zips of a stage, without AWS credentials")
     packaging.add_argument("--stage", choices=sorted(STAGES), default="dev")
@@ -25,7 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     packaging.add_argument("--out", type=Path, help="default: build/STAGE")
     commands.add_parser("lock", help="resolve the layer's dependencies anew")
+    releases_command.add_to(
+        commands.add_parser(
+            "releases", help="the versions of a stage's functions: list, prune, back, publish"
+        )
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.command == "releases":
+        return releases_command.run(chosen)
     try:
         return _lock() if chosen.command == "lock" else _package(chosen)
     except PackagingFailed as error:

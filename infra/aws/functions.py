@@ -14,6 +14,8 @@ from infra.functions import DURABLE_RETENTION_DAYS, DURABLE_TIMEOUT_S, Function
 
 CODE, LAYER = "code.zip", "dependencies.zip"
 ALIAS = "live"
+# What a function, and so each version that is published of it, says of the release that it belongs to.
+RELEASE = "Hotplug release {}"
 # Where the zip has the certificates: the proxy's are Amazon's public roots, the cluster's are RDS's own.
 PROXY_CA, CLUSTER_CA = "/var/task/certificates/amazon-roots.pem", "/var/task/certificates/rds.pem"
 # How many packages are registered at once: each may hold 1 GB of memory and one connection for two minutes.
@@ -23,14 +25,18 @@ REGISTER_CONCURRENCY = 10
 PARAMETERS = (
     "Prefix", "PythonRuntime", "LogDays", "LogLevel", "LayerArn", "AppSubnets", "RuntimeSubnets", "RuntimeGroup",
     *GROUPS.values(), "MigrateGroup", "Bucket", "BucketArn", "StorageKeyArn", "DataKeyArn", "DataKeyId",
-    "InstallQueueArn", "InstallQueueUrl", "InstallDeadQueueArn", "ScheduleDeadQueueArn", "ProxyEndpoint", "ProxyId",
-    "ClusterEndpoint", "MasterSecretArn", "DatabaseSecretArn", "AdminSecretArn", "LlmKeySecretArn", "LlmProvider",
-    "LlmUrl", "LlmModel", "BedrockModel",
+    "FormerMasterKeyArn", "InstallQueueArn", "InstallQueueUrl", "InstallDeadQueueArn", "ScheduleDeadQueueArn",
+    "ProxyEndpoint", "ProxyId", "ClusterEndpoint", "MasterSecretArn", "DatabaseSecretArn", "AdminSecretArn",
+    "LlmKeySecretArn", "LlmProvider", "LlmUrl", "LlmModel", "BedrockModel",
 )  # fmt: skip
 LLM_CONDITIONS: dict[str, Json] = {
     "AsksEndpoint": {"Fn::Equals": [ref("LlmProvider"), "openai"]},
     "AsksBedrock": {"Fn::Equals": [ref("LlmProvider"), "bedrock"]},
     "AsksModel": {"Fn::Or": [{"Condition": "AsksEndpoint"}, {"Condition": "AsksBedrock"}]},
+}
+
+KEY_CONDITIONS: dict[str, Json] = {
+    "HasFormerKey": {"Fn::Not": [{"Fn::Equals": [ref("FormerMasterKeyArn"), ""]}]},
 }
 
 
@@ -59,21 +65,25 @@ def domains(functions: Sequence[Function]) -> tuple[Domain, ...]:
     return tuple(Domain(name, tuple(members)) for name, members in sorted(found.items()))
 
 
-def function_stack(domain: Domain, events: Mapping[str, Json]) -> Template:
+def function_stack(domain: Domain, events: Mapping[str, Json], release: str) -> Template:
     """Return the template of one domain's functions.
 
     Parameters
     ----------
     events
         What triggers them, by function name, as `chalice package` wrote it.
+    release
+        Names the content of the zips.
     """
     template = Template(f"Hotplug: functions of {domain.name}", transform=True)
     for function in domain.functions:
-        _function(template, domain, function, events.get(function.name, {}))
+        _function(template, function, events.get(function.name, {}), release)
     _log_group(template, domain)
     # Only what is used: cfn-lint and readers should not wonder about the others.
     if any("ask_model" in function.rights for function in domain.functions):
         template.conditions |= LLM_CONDITIONS
+    if any(rights.OPENS_KEYS & set(function.rights) for function in domain.functions):
+        template.conditions |= KEY_CONDITIONS
     used = _references(template.resources) | _references(template.conditions)
     for name in PARAMETERS:
         if name in used:
@@ -108,7 +118,7 @@ def _log_group(template: Template, domain: Domain) -> None:
     }, DeletionPolicy="Delete", UpdateReplacePolicy="Retain")  # fmt: skip
 
 
-def _function(template: Template, domain: Domain, function: Function, event: Json) -> None:
+def _function(template: Template, function: Function, event: Json, release: str) -> None:
     name = logical(function.name)
     role = f"{name}Role"
     template.add(role, "AWS::IAM::Role", {
@@ -117,6 +127,9 @@ def _function(template: Template, domain: Domain, function: Function, event: Jso
     })  # fmt: skip
     properties: Json = {
         "FunctionName": sub(f"${{Prefix}}-{function.name}"),
+        # A version is published where this text changes: SAM does not see that only the layer is another, since that is
+        # a parameter's value. Versions take the text over, so that each says its release (releases.py).
+        "Description": RELEASE.format(release),
         "Handler": function.handler, "Runtime": ref("PythonRuntime"), "CodeUri": CODE, "Layers": [ref("LayerArn")],
         "Architectures": ["x86_64"], "Timeout": function.timeout_s, "MemorySize": function.memory_mb,
         "Role": att(role, "Arn"), "Tracing": "Active",

@@ -181,7 +181,7 @@ def _endpoints(template: Template) -> None:
             arn("lambda", "function:${Prefix}-*"),
             account,
         ),
-        "kms": allow(["kms:GenerateDataKey", "kms:Decrypt"], arn("kms", "key/*"), account),
+        "kms": allow(["kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt"], arn("kms", "key/*"), account),
         "sqs": allow("sqs:SendMessage", arn("sqs", "${Prefix}-*"), account),
         "secretsmanager": allow("secretsmanager:GetSecretValue", arn("secretsmanager", "secret:*"), account),
         "bedrock-runtime": allow(

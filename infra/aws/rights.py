@@ -43,10 +43,19 @@ def _listing() -> Json:
     return allow("s3:ListBucketVersions", ref("BucketArn"))
 
 
-def _data_keys(*actions: str) -> Json:
-    """The key that wraps the data keys of apps, never without an app in the encryption context."""
+def _data_keys(*actions: str, key: str = "DataKeyArn") -> Json:
+    """A key that wraps the data keys of apps, never without an app in the encryption context."""
     named = {"Null": {"kms:EncryptionContext:hotplug:app": "false"}}
-    return allow([f"kms:{action}" for action in actions], ref("DataKeyArn"), named)
+    return allow([f"kms:{action}" for action in actions], ref(key), named)
+
+
+# Rights that unwrap data keys, those of a former master too.
+OPENS_KEYS = frozenset({"open_secrets", "seal_secrets"})
+
+
+def _former_key() -> Json:
+    """What a former master wrapped is unwrapped by it until it is wrapped anew."""
+    return choose("HasFormerKey", _data_keys("Decrypt", key="FormerMasterKeyArn"), NO_VALUE)
 
 
 def _secret_key() -> Json:
@@ -83,10 +92,13 @@ RIGHTS: dict[str, Right] = {
         lambda: [allow("rds-db:connect", arn("rds-db", "dbuser:${ProxyId}/hotplug"))],
         frozenset({DATABASE}),
     ),
-    # Data keys of apps: whoever opens secrets unwraps them, whoever seals one makes an app's first. `wrap` is for
-    # changing the master, which no function does yet.
-    "open_secrets": Right(lambda: [_data_keys("Decrypt")], frozenset({SERVICES})),
-    "seal_secrets": Right(lambda: [_data_keys("GenerateDataKey", "Decrypt")], frozenset({SERVICES})),
+    # Data keys of apps: whoever opens secrets unwraps them, whoever seals one makes an app's first.
+    "open_secrets": Right(lambda: [_data_keys("Decrypt"), _former_key()], frozenset({SERVICES})),
+    "seal_secrets": Right(
+        lambda: [_data_keys("GenerateDataKey", "Decrypt"), _former_key()], frozenset({SERVICES})
+    ),
+    # A change of the master: beside `open_secrets`, which unwraps.
+    "rewrap_keys": Right(lambda: [_data_keys("Encrypt")], frozenset({SERVICES})),
     # A presigned URL does what its signer may. Signing itself needs no network. Rows name versions, so nothing reads a
     # key's newest object.
     "presign": Right(lambda: [_objects(["GetObjectVersion"], _PLUGINS, _COMPILED), _bucket_key("Decrypt")]),

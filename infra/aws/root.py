@@ -18,6 +18,7 @@ from infra.functions import FunctionTable
 ROOT = "template.json"
 MIGRATION = "migration"
 MIGRATE_TIMEOUT_S = 600
+_KEY_ARN = "^(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ def templates(stage: Stage, table: FunctionTable, packaged: Packaged, release: s
     table
         The functions, one for each endpoint.
     release
-        Names the content of the zips: a new one runs `migrate` again.
+        Names the content of the zips: a new one runs `migrate` again, and publishes a version of every function.
     """
     groups = domains(table.functions)
     nested = {"storage": storage(), "network": network(stage), "database": database(stage)}
     for domain in groups:
-        template = function_stack(domain, packaged.events)
+        template = function_stack(domain, packaged.events, release)
         if domain.name == MIGRATION:
             _migration(template, release)
         nested[f"functions-{domain.name}"] = template
@@ -89,6 +90,10 @@ def _parameters(root: Template, stage: Stage) -> None:
         AllowedValues=["create", "exists"],
         Description="exists: API Gateway has a role for its logs in this account and region already",
     )
+    add("MasterKeyArn", Default="", AllowedPattern=_KEY_ARN,
+        Description="KMS key that wraps the data keys of apps; empty: the stack's own")  # fmt: skip
+    add("FormerMasterKeyArn", Default="", AllowedPattern=_KEY_ARN,
+        Description="After a change of that key: the one before, until nothing is wrapped by it")  # fmt: skip
     add(
         "InterfaceEndpoints",
         Default="yes" if stage.interface_endpoints else "no",

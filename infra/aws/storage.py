@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.aws.template import Json, Template, allow, arn, att, policy, ref, sub
+from infra.aws.template import Json, Template, allow, arn, att, choose, policy, ref, sub
 from infra.functions import DURABLE
 
 # Six times the timeout of the function that takes from it, as Lambda asks for: a message that is being worked on does
@@ -19,6 +19,8 @@ def storage() -> Template:
     """Return the template of the bucket, the queues, the keys and the secrets."""
     template = Template("Hotplug: bucket, queues, keys, secrets")
     template.parameter("Prefix")
+    template.parameter("MasterKeyArn")
+    template.conditions["HasMasterKey"] = {"Fn::Not": [{"Fn::Equals": [ref("MasterKeyArn"), ""]}]}
     _keys(template)
     _queues(template)
     _bucket(template)
@@ -43,7 +45,6 @@ def _key(template: Template, name: str, description: str, *statements: Json) -> 
         "AliasName": sub(f"alias/${{Prefix}}-{name.removesuffix('Key').lower()}"), "TargetKeyId": ref(name),
     })  # fmt: skip
     template.output(f"{name}Arn", att(name, "Arn"))
-    template.output(f"{name}Id", ref(name))
 
 
 def _keys(template: Template) -> None:
@@ -80,6 +81,9 @@ def _keys(template: Template) -> None:
         },
     }
     _key(template, "DataKey", "wraps the data keys of apps")
+    # Instead of it, a key of the deployment's owner. The stack's stays, for there is a way back.
+    template.output("DataKeyId", choose("HasMasterKey", ref("MasterKeyArn"), ref("DataKey")))
+    template.output("DataKeyArn", choose("HasMasterKey", ref("MasterKeyArn"), att("DataKey", "Arn")))
     _key(
         template,
         "StorageKey",

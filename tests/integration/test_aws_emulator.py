@@ -36,6 +36,9 @@ NOT_EMULATED = {
     "database.json": {"AWS::RDS::DBProxy", "AWS::RDS::DBProxyTargetGroup"},
 }  # fmt: skip
 
+# Parameters of the deployment that mean something by being empty: there is no master key but the stack's own.
+MISSING = {"MasterKeyArn": "", "FormerMasterKeyArn": ""}
+
 
 @dataclass
 class Account:
@@ -50,7 +53,7 @@ class Account:
         made = transformed(document)
         self.aws.client("s3").put_object(Bucket=BUCKET, Key=f"{name}.json", Body=json.dumps(made))
         parameters = [
-            {"ParameterKey": key, "ParameterValue": self.outputs.get(key, "none")}
+            {"ParameterKey": key, "ParameterValue": self.outputs.get(key, MISSING.get(key, "none"))}
             for key in made.get("Parameters", {})
         ]
         client = self.aws.client("cloudformation")

@@ -61,6 +61,7 @@ NAMES = {
     "tombstoned_objects",
     "measure",
     "renew_epoch",
+    "rewrap_data_keys",
 }
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 
 from chalicelib.apps.models import App
 from chalicelib.core import process, storage
+from chalicelib.core.keys.master_keys import FileMaster
 from chalicelib.flows import services as flow_services
 from chalicelib.flows.dao import LicenseDAO
 from chalicelib.flows.history import service as node_history
@@ -79,7 +80,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     key_file = tmp_path_factory.mktemp("keys") / "master.key"
-    key_file.write_bytes(os.urandom(32))
+    former = os.urandom(32)
+    key_file.write_bytes(former)
+    former_master = FileMaster(str(key_file))
+    key_file.write_bytes(os.urandom(32) + former)
     bucket, recorder = MemoryStorage(), Recorder()
     with (
         databases.new_database() as url,
@@ -104,7 +108,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             with process.database().reads() as session:
                 app_id = session.scalars(select(App.id).where(App.alias_id == BUSY)).one()
             make_tables(process.database())
-            fill(process.database(), app_id)
+            fill(process.database(), app_id, former_master)
             with recorder.watching(process.database().engine):
                 yield World(deployment, recorder, bucket, upstreams, keys)
         finally:

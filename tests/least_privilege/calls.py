@@ -28,6 +28,7 @@ ACTIONS = {
     ("sqs", "SendMessage"): "sqs:SendMessage",
     ("kms", "GenerateDataKey"): "kms:GenerateDataKey",
     ("kms", "Decrypt"): "kms:Decrypt",
+    ("kms", "Encrypt"): "kms:Encrypt",
     ("secretsmanager", "GetSecretValue"): "secretsmanager:GetSecretValue",
     # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
     ("bedrock-runtime", "Converse"): "bedrock:InvokeModel",

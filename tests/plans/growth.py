@@ -19,6 +19,8 @@ from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.idempotency_record import IdempotencyRecord
 from chalicelib.core.ids import id_at, new_ulid, ulid_at
 from chalicelib.core.instances import Instance
+from chalicelib.core.keys.data_keys import DataKey
+from chalicelib.core.keys.master_keys import MasterKey, masters
 from chalicelib.core.outbound.circuit_record import CircuitBreaker
 from chalicelib.flows.dsl.versions import version_key
 from chalicelib.flows.history.models import NodeHistory
@@ -57,7 +59,7 @@ FIRST_APP = 1000
 # What has been there for so long that maintenance takes it away.
 OLD_SHARE = 20
 GROWING: tuple[type[Base], ...] = (
-    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, Flow, FlowRun, FlowRunData,
+    AgentMove, App, AppCredential, AuditLog, CacheChange, CircuitBreaker, DataKey, Flow, FlowRun, FlowRunData,
     FlowRunEvent, FlowRunNode, FlowVariable, IdempotencyRecord, Instance, License, NodeHistory, Plugin,
     PluginConfig, PluginDependency, PluginExecution, PluginHistory, PluginInstall, PluginMetric, PluginTombstone,
     PluginVersion, SharedConversationHistory, ToolCredential, ToolDocument, ToolExecution, ToolMeta, ToolSchema,
@@ -66,18 +68,21 @@ NAMES = frozenset(model.__tablename__ for model in GROWING)
 Rows = Iterator[dict[str, Any]]
 
 
-def fill(database: DatabaseService, busy: int) -> None:
+def fill(database: DatabaseService, busy: int, former: MasterKey) -> None:
     """Add the rows, and let the server look at them.
 
     Parameters
     ----------
     busy
         Id of the app that owns a tenth of everything.
+    former
+        The master key that wrapped what is old.
     """
     now = datetime.now(UTC)
     made: dict[type[Base], Rows] = {
         App: _apps(),
         AppCredential: _credentials(),
+        DataKey: _data_keys(former),
         Plugin: _plugins(busy),
         PluginVersion: _versions(),
         PluginConfig: _configs(busy),
@@ -147,6 +152,17 @@ def _owner(number: int, busy: int) -> int:
 def _apps() -> Rows:
     for i in range(APPS * SHARE):
         yield {"id": FIRST_APP + i, "name": f"App {i}", "alias_id": f"app-{i}"}
+
+
+def _data_keys(former: MasterKey) -> Rows:
+    for i in range(ROWS):
+        app_id, master = FIRST_APP + i, masters().current if i % OLD_SHARE else former
+        yield {
+            "app_id": app_id,
+            "key_version": 1,
+            "wrapped": master.wrap(app_id, b"k" * 32),
+            "wrapped_by": master.name,
+        }
 
 
 def _credentials() -> Rows:

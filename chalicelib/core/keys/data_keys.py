@@ -1,16 +1,16 @@
 """Data keys: one per app, stored wrapped by a master key, in versions of which the newest encrypts.
 
-They are read, made and rotated here; the master is never asked inside a unit of work.
+They are read and made here; the master is never asked inside a unit of work. `rewrapping.py` follows a change of the
+master.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import ClassVar
 
-from sqlalchemy import BigInteger, Integer, String, Text, select
+from sqlalchemy import BigInteger, Index, Integer, String, Text, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -23,7 +23,8 @@ class DataKey(Base):
     """One version of an app's data key, wrapped. The newest encrypts, every one decrypts."""
 
     __tablename__ = "app_data_key"
-    __table_args__ = MYSQL_TABLE
+    # How far a change of the master key is.
+    __table_args__ = (Index("ix_app_data_key_wrapped_by", "wrapped_by"), MYSQL_TABLE)
     cache_scope: ClassVar[str] = "apps"
     cache_key: ClassVar[str] = "app_id"
     app_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -61,28 +62,7 @@ def load_or_create_data_key(database: DatabaseService, app_id: int) -> tuple[Wra
 
     Of two writers at once exactly one key wins; the other reads it back and forgets its own.
     """
-    keys = _read(database, app_id)
-    return keys or _add(database, app_id, 1)
-
-
-def rotate(database: DatabaseService, app_id: int) -> tuple[WrappedKey, ...]:
-    """Add a key version, which encrypts from now on; older tokens still decrypt. Returns all keys."""
-    keys = _read(database, app_id)
-    return _add(database, app_id, keys[-1].key_version + 1 if keys else 1)
-
-
-def rewrap(database: DatabaseService, app_id: int) -> int:
-    """Wrap every key of an app with the current master and return how many were wrapped by another.
-
-    For a change of the master: afterwards the old one may go. No token changes.
-    """
-    current, changed = masters().current, 0
-    for key in _read(database, app_id):
-        if key.wrapped_by == current.name:
-            continue
-        wrapped = current.wrap(app_id, plain_keys.plain(key))
-        changed += database.run(partial(_replace, key=key, wrapped=wrapped, wrapped_by=current.name))
-    return changed
+    return _read(database, app_id) or _make(database, app_id)
 
 
 def _read(database: DatabaseService, app_id: int) -> tuple[WrappedKey, ...]:
@@ -90,24 +70,16 @@ def _read(database: DatabaseService, app_id: int) -> tuple[WrappedKey, ...]:
         return stored_keys(session, app_id)
 
 
-def _add(database: DatabaseService, app_id: int, version: int) -> tuple[WrappedKey, ...]:
+def _make(database: DatabaseService, app_id: int) -> tuple[WrappedKey, ...]:
     current = masters().current
     _, wrapped = current.generate(app_id)
-    row = {"app_id": app_id, "key_version": version, "wrapped": wrapped, "wrapped_by": current.name}
+    row = {"app_id": app_id, "key_version": 1, "wrapped": wrapped, "wrapped_by": current.name}
     lost: IntegrityError | None = None
     try:
         database.run(lambda unit: unit.add(DataKey(**row)))
     except IntegrityError as error:
         lost = error
     keys = _read(database, app_id)
-    if lost is not None and version not in {key.key_version for key in keys}:
+    if lost is not None and not keys:
         raise lost
     return keys
-
-
-def _replace(unit: Session, key: WrappedKey, wrapped: str, wrapped_by: str) -> int:
-    row = unit.get(DataKey, (key.app_id, key.key_version), with_for_update=True)
-    if row is None or row.wrapped != key.wrapped:
-        return 0  # the app is gone, or another rewrap was first
-    row.wrapped, row.wrapped_by = wrapped, wrapped_by
-    return 1

@@ -7,6 +7,7 @@ bounded in number and time.
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import json
 import os
@@ -26,6 +27,9 @@ KEY_BYTES = 32
 MAX_FILE_KEYS = 8
 MAX_CACHED_KEYS = 256
 CACHED_KEY_LIFE_S = 900
+# https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html: beyond it the request is refused, as if it were
+# for another reason.
+MAX_KMS_BLOB = 6144
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,12 @@ class KmsMaster:
         return base64.b64encode(answer["CiphertextBlob"]).decode()
 
     def unwrap(self, key: WrappedKey) -> bytes:
-        blob = base64.b64decode(key.wrapped)
+        try:
+            blob = base64.b64decode(key.wrapped, validate=True)
+        except binascii.Error as error:
+            raise cannot_decrypt() from error
+        if not 0 < len(blob) <= MAX_KMS_BLOB:
+            raise cannot_decrypt()
         answer = self._call("decrypt", key.app_id, KeyId=self._key_id, CiphertextBlob=blob)
         return bytes(answer["Plaintext"])
 
@@ -156,13 +165,15 @@ class Masters:
 
     current: MasterKey
     file: MasterKey | None = None
+    # KMS keys of before a change, each with a client of its own.
+    _former: dict[str, MasterKey] = field(default_factory=dict, repr=False, compare=False)
 
     def named(self, name: str) -> MasterKey:
         """Return the master that wrapped a key, which may be one from before a change."""
         if name == self.current.name:
             return self.current
         if name.startswith("kms:"):
-            return KmsMaster(name.removeprefix("kms:"))
+            return self._former.setdefault(name, KmsMaster(name.removeprefix("kms:")))
         if self.file is None:
             raise no_key("The app's data key was wrapped by a key file, and HOTPLUG_KEY_FILE is not set.")
         return self.file

@@ -96,8 +96,8 @@ def test_what_runs_plugins_may_write_its_log_and_nothing_else(deployment: Deploy
 def test_an_endpoint_gets_what_it_declared(deployment: Deployment, table: FunctionTable) -> None:
     """From the other side than `rights` says it: which services a role names, by what the endpoint declared."""
     expected = {
-        "database": {"rds-db"}, "open_secrets": {"kms"}, "seal_secrets": {"kms"}, "presign": {"s3", "kms"},
-        "presign_packages": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
+        "database": {"rds-db"}, "open_secrets": {"kms"}, "seal_secrets": {"kms"}, "rewrap_keys": {"kms"},
+        "presign": {"s3", "kms"}, "presign_packages": {"s3", "kms"}, "read_artifacts": {"s3", "kms"},
         "write_artifacts": {"s3", "kms"}, "register_artifacts": {"s3", "kms"},
         "remove_artifacts": {"s3"}, "remove_uploads": {"s3"}, "find_uploads": {"s3", "kms"},
         "check_uploads": {"s3", "kms"}, "invoke_runtime": {"lambda"}, "announce": {"sqs"}, "start_runs": {"lambda"},
@@ -145,6 +145,34 @@ def test_the_bedrock_model_is_the_only_one_that_may_be_asked(
     assert "HOTPLUG_LLM_KEY_SECRET" not in function["Environment"]["Variables"]
     none = deployed(documents["prod"], LlmProvider="none")
     assert "HOTPLUG_LLM_PROVIDER" not in none.function("agents-invoke_agent")["Environment"]["Variables"]
+
+
+def test_the_master_key_is_the_deployments_own_or_another_and_the_former_one_only_unwraps(
+    documents: dict[str, dict[str, dict[str, Any]]], table: FunctionTable
+) -> None:
+    other, former = (f"arn:aws:kms:eu-central-1:123456789012:key/{name}" for name in ("other", "former"))
+    changed = deployed(documents["prod"], MasterKeyArn=other, FormerMasterKeyArn=former)
+    own = deployed(documents["prod"])
+    for found, key, name, expected in (
+        (own, "Storage/DataKey.Arn", "Storage/DataKey", {}),
+        (changed, other, other, {former: {"kms:Decrypt"}}),
+    ):
+        for function in table.functions:
+            used: dict[str, set[str]] = {}
+            for statement in found.statements(found.function(function.name)):
+                if "kms:EncryptionContext:hotplug:app" in json.dumps(statement.get("Condition", {})):
+                    used.setdefault(statement["Resource"], set()).update(listed(statement["Action"]))
+            meant = {
+                "open_secrets": {"kms:Decrypt"},
+                "seal_secrets": {"kms:Decrypt", "kms:GenerateDataKey"},
+                "rewrap_keys": {"kms:Encrypt"},
+            }
+            wanted = set().union(*(meant.get(right, set()) for right in function.rights))
+            assert used == ({**expected, key: wanted} if wanted else {}), function.name
+            variables = found.function(function.name)["Environment"]["Variables"]
+            if "database" in function.rights:
+                assert variables["HOTPLUG_KMS_KEY_ID"] == name
+    assert [f.name for f in table.functions if "rewrap_keys" in f.rights] == ["maintenance-run_job"]
 
 
 def test_durable_runs_get_their_configuration_and_rights_on_themselves_alone(

@@ -173,7 +173,7 @@ def test_a_function_has_a_way_to_what_it_calls_and_to_nothing_more(
     services = "Network/EndpointGroup:443" if interface_endpoints == "yes" else "internet"
     needs = {
         "database": {"Network/ProxyGroup:3306"}, "open_secrets": {services}, "seal_secrets": {services},
-        "presign": set(), "presign_packages": set(), "internet": {"internet"},
+        "rewrap_keys": {services}, "presign": set(), "presign_packages": set(), "internet": {"internet"},
         "read_artifacts": {"Network/StorageEndpoint"}, "write_artifacts": {"Network/StorageEndpoint"},
         "register_artifacts": {"Network/StorageEndpoint"},
         "remove_artifacts": {"Network/StorageEndpoint"}, "remove_uploads": {"Network/StorageEndpoint"},

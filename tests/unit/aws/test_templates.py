@@ -236,3 +236,31 @@ def test_what_is_kept_is_encrypted(deployment: Deployment, encrypted: str) -> No
             properties.get(key)
             for key in ("StorageEncrypted", "BucketEncryption", "SqsManagedSseEnabled", "KmsMasterKeyId")
         ), name
+
+
+def published(documents: Documents, stage: str, release: str, **parameters: str) -> set[str]:
+    """Return the logical ids of every version that a deployment of a release makes: what is new is published."""
+    found: set[str] = set()
+    for name, document in documents[stage].items():
+        if name.startswith("functions-"):
+            text = json.dumps(document).replace('"Hotplug release release"', f'"Hotplug release {release}"')
+            made = transformed(json.loads(text), **parameters)["Resources"]
+            versions = {key: one for key, one in made.items() if one["Type"] == "AWS::Lambda::Version"}
+            # A version of the release before stays when its resource goes.
+            assert all(one["DeletionPolicy"] == "Retain" for one in versions.values())
+            found |= {f"{name}/{key}" for key in versions}
+    return found
+
+
+def test_a_release_publishes_every_function_also_where_only_the_layer_changed(
+    documents: Documents, deployment: Deployment, stage: str
+) -> None:
+    """SAM names a version by the function's properties, in which the layer is a reference: it sees another layer as
+    little as another log level. The release in the description is what it sees."""
+    first = published(documents, stage, "1", LayerArn="layer:1", LogLevel="INFO")
+    assert len(first) == len(deployment.functions())
+    assert published(documents, stage, "1", LayerArn="layer:2", LogLevel="INFO") == first
+    assert published(documents, stage, "1", LayerArn="layer:1", LogLevel="DEBUG") == first
+    assert not published(documents, stage, "2", LayerArn="layer:2", LogLevel="INFO") & first
+    for function in deployment.functions().values():
+        assert function["Description"] == "Hotplug release release"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.errors import HotplugError, Unavailable
 from chalicelib.core.keys import data_keys, master_keys
 from chalicelib.core.keys.data_keys import DataKey
-from chalicelib.core.keys.master_keys import FileMaster, KmsMaster, Masters, WrappedKey
+from chalicelib.core.keys.master_keys import WrappedKey
 from tests.fakes.kms import FakeKms, client_error
 
 AAD = ("plugin_x_1", "17", "/apiKey")
@@ -75,43 +74,17 @@ def test_one_apps_wrapped_key_does_not_open_as_anothers(database: DatabaseServic
     assert refused.value.code == "secrets.cannot_decrypt"
 
 
-def test_rotation_adds_a_key_for_new_writes(database: DatabaseService, kms: FakeKms) -> None:
+def test_the_newest_version_of_a_key_encrypts_and_every_one_decrypts(
+    database: DatabaseService, kms: FakeKms
+) -> None:
     old = data_keys.open_box(database, 7).encrypt("old", AAD)
-    assert [key.key_version for key in data_keys.rotate(database, 7)] == [1, 2]
+    master = master_keys.masters().current
+    wrapped = master.generate(7)[1]
+    with database.session_getter() as session:
+        session.add(DataKey(app_id=7, key_version=2, wrapped=wrapped, wrapped_by=master.name))
     box = data_keys.open_box(database, 7)
     assert box.encrypt("new", AAD).startswith("v1.2.")
     assert box.decrypt(old, AAD) == "old"
-    assert [key.key_version for key in data_keys.rotate(database, 8)] == [1]
-
-
-def test_rewrap_moves_every_key_to_the_current_master(
-    database: DatabaseService, kms: FakeKms, tmp_path: Path
-) -> None:
-    # GIVEN an app whose two keys a local file wrapped
-    path = tmp_path / "key"
-    path.write_bytes(os.urandom(32))
-    file = FileMaster(str(path))
-    master_keys.use(Masters(file, file))
-    tokens = [data_keys.open_box(database, 7).encrypt("one", AAD)]
-    data_keys.rotate(database, 7)
-    tokens.append(data_keys.open_box(database, 7).encrypt("two", AAD))
-    # WHEN the deployment moves to KMS, with the file still there
-    both = Masters(KmsMaster("alias/hotplug", kms), file)
-    master_keys.use(both)
-    assert data_keys.open_box(database, 7).decrypt(tokens[0], AAD) == "one"
-    assert data_keys.rewrap(database, 7) == 2
-    assert data_keys.rewrap(database, 7) == 0
-    # THEN the file may go, and no token has changed
-    master_keys.use(Masters(both.current))
-    box = data_keys.open_box(database, 7)
-    assert [box.decrypt(token, AAD) for token in tokens] == ["one", "two"]
-
-
-def test_rewrap_does_not_overwrite_what_another_rewrap_wrote(database: DatabaseService, kms: FakeKms) -> None:
-    (key,) = data_keys.load_or_create_data_key(database, 7)
-    stale = WrappedKey(7, 1, "another", key.wrapped_by)
-    assert database.run(lambda unit: data_keys._replace(unit, stale, "mine", "kms:x")) == 0
-    assert data_keys.load_or_create_data_key(database, 7) == (key,)
 
 
 def test_the_master_is_never_asked_inside_a_unit(database: DatabaseService, kms: FakeKms) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_a_file_wrapped_key_is_bound_to_its_app(tmp_path: Path) -> None:
     with pytest.raises(HotplugError) as refused:
         master.unwrap(WrappedKey(8, 1, wrapped, master.name))
     assert refused.value.code == "secrets.cannot_decrypt"
+
+
+@pytest.mark.parametrize("wrapped", ["", "a2V5?", "a2V5", base64.b64encode(b"k" * 6145).decode()])
+def test_what_kms_never_wrapped_does_not_open(kms: FakeKms, wrapped: str) -> None:
+    with pytest.raises(HotplugError) as refused:
+        master_keys.masters().current.unwrap(WrappedKey(7, 1, wrapped, "kms:alias/hotplug"))
+    assert refused.value.code == "secrets.cannot_decrypt"
+    # THEN what KMS would refuse for its form is not sent
+    assert kms.calls == (["decrypt"] if wrapped == "a2V5" else [])
+
+
+def test_a_former_kms_key_is_reached_by_one_client(kms: FakeKms) -> None:
+    masters = master_keys.masters()
+    assert masters.named("kms:former") is masters.named("kms:former")
+    assert masters.named("kms:former").name == "kms:former"
 
 
 def test_plain_keys_are_bounded_in_number_and_time(kms: FakeKms) -> None:
