@@ -78,7 +78,7 @@ def table() -> FunctionTable:
 @pytest.fixture(scope="module")
 def deployment(table: FunctionTable, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     packaged = chalice_package("prod", table, tmp_path_factory.mktemp("package") / "chalice")
-    found = templates(STAGES["prod"], table, packaged, "release")
+    found = templates(STAGES["prod"], table, packaged, "release", "python3.13")
     return deployed({name: template.as_dict() for name, template in found.items()})
 
 
