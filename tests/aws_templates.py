@@ -42,7 +42,8 @@ def uploaded(document: Json, bucket: str) -> Json:
     found = copy.deepcopy(document)
     for resource in found["Resources"].values():
         for name in ("CodeUri", "ContentUri"):
-            if local := resource["Properties"].get(name):
+            local = str(resource["Properties"].get(name, "s3://"))
+            if not local.startswith("s3://"):
                 resource["Properties"][name] = f"s3://{bucket}/{local}"
     return found
 

@@ -90,11 +90,8 @@ def write_templates(
     folder: Path, stage: str, table: FunctionTable, packaged: Packaged, release: str, runtime: str
 ) -> None:
     """Write the templates of a stage as JSON."""
-    for name, template in templates(STAGES[stage], table, packaged, release).items():
-        document = template.as_dict()
-        if name == "template.json":
-            document["Parameters"]["PythonRuntime"]["Default"] = runtime
-        (folder / name).write_text(json.dumps(document, indent=1) + "\n")
+    for name, template in templates(STAGES[stage], table, packaged, release, runtime).items():
+        (folder / name).write_text(json.dumps(template.as_dict(), indent=1) + "\n")
 
 
 # -- what Chalice does ---------------------------------------------------------------------------------------------

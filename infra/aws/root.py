@@ -37,7 +37,9 @@ class Packaged:
     events: Mapping[str, Json]
 
 
-def templates(stage: Stage, table: FunctionTable, packaged: Packaged, release: str) -> dict[str, Template]:
+def templates(
+    stage: Stage, table: FunctionTable, packaged: Packaged, release: str, runtime: str
+) -> dict[str, Template]:
     """Return every template by file name.
 
     Parameters
@@ -46,6 +48,9 @@ def templates(stage: Stage, table: FunctionTable, packaged: Packaged, release: s
         The functions, one for each endpoint.
     release
         Names the content of the zips: a new one runs `migrate` again, and publishes a version of every function.
+    runtime
+        What the zips were built for, "python3.13". No parameter of the deployment: an update keeps the values that its
+        parameters had, and so would go on with the runtime of the zips before.
     """
     groups = domains(table.functions)
     nested = {"storage": storage(), "network": network(stage), "database": database(stage)}
@@ -56,7 +61,9 @@ def templates(stage: Stage, table: FunctionTable, packaged: Packaged, release: s
         nested[f"functions-{domain.name}"] = template
     nested["api"] = api_stack(packaged.rest_api, table.routes)
     nested["watch"] = watch(groups)
-    return {ROOT: _root(stage, nested, groups)} | {f"{name}.json": found for name, found in nested.items()}
+    return {ROOT: _root(stage, nested, groups, runtime)} | {
+        f"{name}.json": found for name, found in nested.items()
+    }
 
 
 def _migration(template: Template, release: str) -> None:
@@ -170,10 +177,8 @@ def _parameters(root: Template, stage: Stage) -> None:
         Description="For bedrock: the foundation model that LlmModel means; a * admits more")  # fmt: skip
 
 
-def _root(stage: Stage, nested: Mapping[str, Template], groups: Sequence[Domain]) -> Template:
+def _root(stage: Stage, nested: Mapping[str, Template], groups: Sequence[Domain], runtime: str) -> Template:
     root = Template(f"Hotplug, stage {stage.name}", transform=True)
-    root.parameter("PythonRuntime", Default="python3.13", AllowedPattern="^python3\\.[0-9]+$",
-                   Description="Set by packaging: what the zips were built for")  # fmt: skip
     _parameters(root, stage)
     root.rules["DomainHasCertificate"] = {
         "RuleCondition": {"Fn::Not": [{"Fn::Equals": [ref("DomainName"), ""]}]},
@@ -182,9 +187,9 @@ def _root(stage: Stage, nested: Mapping[str, Template], groups: Sequence[Domain]
     }  # fmt: skip
     root.add("Layer", "AWS::Serverless::LayerVersion", {
         "LayerName": sub("hotplug-${Stage}-dependencies"), "Description": "What the functions import",
-        "ContentUri": LAYER, "CompatibleRuntimes": [ref("PythonRuntime")], "RetentionPolicy": "Retain",
+        "ContentUri": LAYER, "CompatibleRuntimes": [runtime], "RetentionPolicy": "Retain",
     })  # fmt: skip
-    own = {"Prefix": sub("hotplug-${Stage}"), "LayerArn": ref("Layer")}
+    own = {"Prefix": sub("hotplug-${Stage}"), "LayerArn": ref("Layer"), "PythonRuntime": runtime}
     made = {output: name for name, template in nested.items() for output in template.outputs}
     for name, template in nested.items():
         values: Json = {}

@@ -170,7 +170,14 @@ def test_nothing_secret_is_in_it(made: Package) -> None:
 
 def test_the_templates_name_the_runtime_that_was_built_for(made: Package) -> None:
     root = json.loads((made.built.folder / "template.json").read_text())
-    assert root["Parameters"]["PythonRuntime"]["Default"] == f"python{TARGET_PYTHON}"
+    given = {
+        resource["Properties"]["Parameters"]["PythonRuntime"]
+        for name, resource in root["Resources"].items()
+        if name.startswith("Functions")
+    }
+    assert given == {f"python{TARGET_PYTHON}"}
+    # An update by `aws cloudformation deploy` keeps the value that a parameter had.
+    assert "PythonRuntime" not in root["Parameters"]
 
 
 # -- run with the Python that it is for ----------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def deployed_roles(llm_provider: str = "openai") -> Roles:
     nothing = Packaged({"Properties": {"DefinitionBody": {"paths": paths}}}, {})
     documents = {
         name: template.as_dict()
-        for name, template in templates(STAGES["prod"], table, nothing, "release").items()
+        for name, template in templates(STAGES["prod"], table, nothing, "release", "python3.13").items()
     }
     for document in documents.values():
         document.pop("Transform", None)

@@ -31,7 +31,7 @@ def documents(table: FunctionTable, packaged: Packaged) -> dict[str, dict[str, d
     return {
         name: {
             file: template.as_dict()
-            for file, template in templates(stage, table, packaged, "release").items()
+            for file, template in templates(stage, table, packaged, "release", "python3.13").items()
         }
         for name, stage in STAGES.items()
     }
