@@ -132,13 +132,14 @@ def test_wasm_is_loaded_from_its_compiled_module(here: World) -> None:
 
 def test_a_plugin_that_does_not_load_says_so_until_it_does(here: World) -> None:
     plugin_id = here.installed()
-    here.replies.append(load_failure("SyntaxError: line 3"))
+    here.replies.append(load_failure("SyntaxError: line 3") | {"logs": "plugin.py, line 3\n"})
     with here.bumps(plugin_id):
         refused = here.act(plugin_id, "enable")
     assert (refused.status, refused.json["code"]) == (422, "plugin.load_failed")
     assert [(one["pointer"], one["message"]) for one in refused.json["errors"]] == [
         ("/entryPoint", "SyntaxError: line 3")
     ]
+    assert refused.json["logs"] == "plugin.py, line 3\n"
     found = here.get(plugin_id)
     assert (found["isEnabled"], found["status"]) == (2, "error")
     assert found["registerError"] == "SyntaxError: line 3"
