@@ -28,10 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     wait_for_signal = until_signal()
     stack = LocalStack(
         options.folder,
-        port=_port(options.port),
+        port=free_port(options.port),
         api_processes=options.api_processes,
         per_endpoint=options.per_endpoint,
-        environment=_settings(os.environ) | dict(options.env),
+        environment=settings_of(os.environ) | dict(options.env),
         task_root=options.task_root,
     )
     try:
@@ -93,8 +93,8 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the service's settings that the caller's shell holds; what the stack itself decides is left out."""
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the service's settings that a shell holds; what the stack itself decides is left out."""
     return {
         name: value
         for name, value in environment.items()
@@ -102,13 +102,15 @@ def _settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return a port, or 0, which takes any, where another program has it; that is said."""
     with socket.socket() as probe:
         # As the server itself will do: a port that only lingers after its last owner is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
+            print(f"port {wanted} is taken, so another one is used", file=sys.stderr)
             return 0
     return wanted
 
