@@ -26,9 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the stack; return the process's exit status."""
     options = _parser().parse_args(arguments)
     wait_for_signal = until_signal()
+    port = free_port(options.port)
     stack = LocalStack(
         options.folder,
-        port=free_port(options.port),
+        port=port,
         api_processes=options.api_processes,
         per_endpoint=options.per_endpoint,
         environment=settings_of(os.environ) | dict(options.env),
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the local stack did not start: {error}", file=sys.stderr)
         return 1
     try:
-        print(f"base URL          {stack.url}")
+        print(f"base URL          {stack.url}{where(options.port, port)}")
         print(f"admin credential  {stack.admin_credential or '(none)'}")
         print(f"S3 endpoint       {stack.s3_endpoint}")
         print(f"logs              {stack.logs_folder}")
@@ -103,16 +104,20 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port(wanted: int) -> int:
-    """Return a port, or 0, which takes any, where another program has it; that is said."""
+    """Return a port, or 0, which takes any, where another program has it."""
     with socket.socket() as probe:
         # As the server itself will do: a port that only lingers after its last owner is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
-            print(f"port {wanted} is taken, so another one is used", file=sys.stderr)
             return 0
     return wanted
+
+
+def where(wanted: int, found: int) -> str:
+    """Return what is said beside an address that is not at the port that was wanted."""
+    return f" (port {wanted} is taken)" if wanted != found else ""
 
 
 if __name__ == "__main__":

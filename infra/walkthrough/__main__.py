@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from infra.functions import ROOT
-from infra.local.__main__ import DEFAULT_PORT, free_port, settings_of, until_signal
+from infra.local.__main__ import DEFAULT_PORT, free_port, settings_of, until_signal, where
 from infra.local.folder import FolderInUse
 from infra.local.stack import LocalStack, StackFailed
 from infra.walkthrough.outside import Outside
@@ -64,10 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             runtime_environment=found,
             task_root=of_package.code if of_package else ROOT,
         ) as stack:
-            print(
-                f"The local stack answers at {stack.url} after {time.perf_counter() - began:.1f} s.\n",
-                flush=True,
-            )
+            at = stack.url + (where(DEFAULT_PORT, port) if options.serve else "")
+            print(f"The local stack answers at {at} after {time.perf_counter() - began:.1f} s.\n", flush=True)
             walkthrough = Walkthrough(stack, outside, local / "examples")
             ok = walkthrough.run()
             _write(local / "demo.json", ok, walkthrough.steps)
