@@ -20,6 +20,8 @@ SIGNAL_POLL_S = 0.1
 OWN_VARIABLES = frozenset(
     {"HOTPLUG_DATABASE_URL", "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR", "HOTPLUG_MINISTACK"}
 )
+CLIENT_VARIABLES = frozenset({"HOTPLUG_URL", "HOTPLUG_CREDENTIAL", "HOTPLUG_S3"})
+"""What the documentation has a reader export: nothing that a function needs, and one is a secret."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the local stack did not start: {error}", file=sys.stderr)
         return 1
     try:
-        print(f"base URL          {stack.url}{where(options.port, port)}")
+        print(f"base URL          {stack.url}{port_note(options.port, port)}")
         print(f"admin credential  {stack.admin_credential or '(none)'}")
         print(f"S3 endpoint       {stack.s3_endpoint}")
         print(f"logs              {stack.logs_folder}")
@@ -99,7 +101,7 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith("HOTPLUG_") and name not in OWN_VARIABLES
+        if name.startswith("HOTPLUG_") and name not in OWN_VARIABLES | CLIENT_VARIABLES
     }
 
 
@@ -115,7 +117,7 @@ def free_port(wanted: int) -> int:
     return wanted
 
 
-def where(wanted: int, found: int) -> str:
+def port_note(wanted: int, found: int) -> str:
     """Return what is said beside an address that is not at the port that was wanted."""
     return f" (port {wanted} is taken)" if wanted != found else ""
 

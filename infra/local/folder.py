@@ -40,8 +40,8 @@ class StateFolder:
         FolderInUse
         """
         # The database, the bucket and the logs are its owner's, like the keys.
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)  # `make demo` may have made it, on its way to a folder within
         self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + LOCK_WAIT_S
         while not self._try_lock():

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from infra.functions import ROOT
-from infra.local.__main__ import DEFAULT_PORT, free_port, settings_of, until_signal, where
+from infra.local.__main__ import DEFAULT_PORT, free_port, port_note, settings_of, until_signal
 from infra.local.folder import FolderInUse
 from infra.local.stack import LocalStack, StackFailed
 from infra.walkthrough.outside import Outside
@@ -49,7 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     port, *others = [free_port(port) if options.serve else 0 for port in PORTS]
     outside = Outside(*others)
     began = time.perf_counter()
-    environment = settings_of(os.environ)
+    # The walkthrough works with the admin that the stack itself makes.
+    environment = {
+        name: value
+        for name, value in settings_of(os.environ).items()
+        if not name.startswith("HOTPLUG_ADMIN_")
+    }
     environment["HOTPLUG_PRIVATE_ENDPOINTS"] = outside.endpoints(
         environment.get("HOTPLUG_PRIVATE_ENDPOINTS", "")
     )
@@ -64,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
             runtime_environment=found,
             task_root=of_package.code if of_package else ROOT,
         ) as stack:
-            at = stack.url + (where(DEFAULT_PORT, port) if options.serve else "")
+            at = stack.url + (port_note(DEFAULT_PORT, port) if options.serve else "")
             print(f"The local stack answers at {at} after {time.perf_counter() - began:.1f} s.\n", flush=True)
             walkthrough = Walkthrough(stack, outside, local / "examples")
             ok = walkthrough.run()

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 
-from infra.local.__main__ import free_port, where
+from infra.local.__main__ import free_port, port_note
 from infra.local.folder import StateFolder
 from infra.walkthrough import __main__ as make_run
 
@@ -89,12 +89,14 @@ def test_the_settings_of_the_shell_hold(made: list[Stack], monkeypatch: pytest.M
     monkeypatch.setenv("HOTPLUG_LLM_MODEL", "small")
     monkeypatch.setenv("HOTPLUG_PRIVATE_ENDPOINTS", "localhost:9099")
     monkeypatch.setenv("HOTPLUG_DATABASE_URL", "sqlite:////elsewhere.db")  # the stack itself reads it
+    for name in ("HOTPLUG_CREDENTIAL", "HOTPLUG_ADMIN_API_KEY"):
+        monkeypatch.setenv(name, "hp_of:another")
     assert make_run.main(["--serve"]) == 0
     given = made[0].made["environment"]
     assert given["HOTPLUG_LLM_MODEL"] == "small"
     assert given["HOTPLUG_PRIVATE_ENDPOINTS"].endswith(",localhost:9099")
     assert given["HOTPLUG_PRIVATE_ENDPOINTS"].count("localhost:") == 5
-    assert "HOTPLUG_DATABASE_URL" not in given
+    assert not given.keys() & {"HOTPLUG_DATABASE_URL", "HOTPLUG_CREDENTIAL", "HOTPLUG_ADMIN_API_KEY"}
 
 
 def test_a_port_that_is_taken_is_said() -> None:
@@ -102,5 +104,5 @@ def test_a_port_that_is_taken_is_said() -> None:
         taken = other.getsockname()[1]
         assert free_port(taken) == 0
     assert free_port(taken) == taken
-    assert where(taken, 0) == f" (port {taken} is taken)"
-    assert where(taken, taken) == where(0, 0) == ""
+    assert port_note(taken, 0) == f" (port {taken} is taken)"
+    assert port_note(taken, taken) == port_note(0, 0) == ""
