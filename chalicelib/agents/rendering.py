@@ -33,7 +33,7 @@ def move(row: AgentMove) -> dict[str, Any]:
     """Return the resource of a move."""
     return {
         "moveId": row.id,
-        "agent": row.agent_name,
+        "agentName": row.agent_name,
         "target": row.target,
         "state": row.state,
         "total": row.total,

@@ -137,7 +137,7 @@ MOVE = resource(
     "AgentMove",
     {
         "moveId": TEXT,
-        "agent": TEXT,
+        "agentName": TEXT,
         "target": MODE,
         "state": {"enum": list(MOVE_STATES)},
         "total": {**COUNT, "description": "Rows when it began."},

@@ -55,7 +55,8 @@ def read(
         return value, files
     json_like = media_type == "application/json" or media_type.endswith("+json")
     if schema is None or not (json_like or (optional and not raw)):
-        raise UnsupportedMediaType(f"{media_type[:64]} is not accepted here.")
+        accepted = [*(["application/json"] if schema else []), *(["multipart/form-data"] if form else [])]
+        raise UnsupportedMediaType(f"{media_type[:64]} is not accepted here: send {' or '.join(accepted)}.")
     if unread:
         return raw, {}
     if optional and not raw:

@@ -186,7 +186,7 @@ def moment(name: str, text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         # OverflowError: year 1 with an offset that leads before it.
         pass
-    problem = Violation(f"/query/{name}", "schema.format", "an RFC 3339 time with its offset")
+    problem = Violation(f"/query/{name}", "schema.format", "is no RFC 3339 time with its offset")
     raise BadRequest("The query does not hold.", code="request.query", errors=[problem])
 
 
@@ -203,7 +203,7 @@ def _broken(pointer: str, value: Any, rule: Mapping[str, Any]) -> list[Violation
     # Not isinstance: true is no integer.
     of_its_type = type(value) is _TYPES[rule["type"]]
     if not of_its_type:
-        return [Violation(pointer, "schema.type", f"must be of type {rule['type']}")]
+        return [_violation(pointer, "type", rule)]
     held: dict[str, Callable[[Any], bool]] = {
         "minimum": lambda bound: value >= bound,
         "maximum": lambda bound: value <= bound,
@@ -213,10 +213,17 @@ def _broken(pointer: str, value: Any, rule: Mapping[str, Any]) -> list[Violation
         "pattern": lambda pattern: _compiled(pattern).search(value) is not None,
     }
     return [
-        Violation(pointer, f"schema.{keyword}", f"does not hold: {keyword} {rule[keyword]}")
+        _violation(pointer, keyword, rule)
         for keyword, holds in held.items()
         if keyword in rule and not holds(rule[keyword])
     ]
+
+
+def _violation(pointer: str, keyword: str, rule: Mapping[str, Any]) -> Violation:
+    # Only here: a request that holds need not wait for what checks schemas.
+    from chalicelib.core.json_schema.schemas import phrase
+
+    return Violation(pointer, f"schema.{keyword}", phrase(keyword, rule[keyword]))
 
 
 def _escape(name: str) -> str:

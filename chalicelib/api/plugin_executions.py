@@ -24,7 +24,7 @@ EXECUTION = resource(
         "pluginId": TEXT,
         "version": TEXT,
         "action": TEXT,
-        "subject": TEXT,
+        "subject": OPTIONAL_TEXT,
         "outcome": {"enum": list(execution_log.OUTCOMES)},
         "errorCode": OPTIONAL_TEXT,
         "durationMs": NUMBER,

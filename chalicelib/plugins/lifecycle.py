@@ -363,7 +363,8 @@ def _rollback_target(session: Session, plugin: Plugin, version: str | None) -> P
         ).one_or_none()
     row = catalog.version_row(session, plugin.plugin_id, version) if version else None
     if row is None:
-        raise Conflict("There is no earlier version to go back to.", code="plugin.no_such_version")
+        missing = f"There is no version {version}" if version else "There is no earlier version"
+        raise Conflict(f"{missing} to go back to.", code="plugin.no_such_version")
     if row.version == plugin.version:
         raise Conflict(f"{row.version} is the active version.", code="plugin.version_active")
     return row

@@ -104,7 +104,7 @@ def smoke_load(
     Raises
     ------
     errors.Invalid
-        `plugin.load_failed`, with what the plugin said.
+        `plugin.load_failed`, with what the plugin said, and its `logs`.
     errors.Unavailable, errors.UpstreamFailed, errors.UpstreamTimeout
         The runtime could not be asked.
     """
@@ -127,4 +127,5 @@ def smoke_load(
         "The plugin does not load.",
         code="plugin.load_failed",
         errors=[Violation("/entryPoint", f"load.{error.get('code', 'failed')}", message)],
+        extensions={"logs": str(answer.get("logs", ""))},
     )

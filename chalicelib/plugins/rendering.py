@@ -141,7 +141,7 @@ def execution(row: PluginExecution) -> dict[str, Any]:
         "pluginId": row.plugin_id,
         "version": row.version,
         "action": row.action,
-        "subject": row.subject,
+        "subject": row.subject or None,
         "outcome": row.outcome,
         "errorCode": row.error_code,
         "durationMs": row.duration_us / 1000,

@@ -20,18 +20,21 @@ SIGNAL_POLL_S = 0.1
 OWN_VARIABLES = frozenset(
     {"HOTPLUG_DATABASE_URL", "HOTPLUG_ENDPOINT", "HOTPLUG_LOCAL_CACHE_DIR", "HOTPLUG_MINISTACK"}
 )
+CLIENT_VARIABLES = frozenset({"HOTPLUG_URL", "HOTPLUG_CREDENTIAL", "HOTPLUG_S3"})
+"""What the documentation has a reader export: nothing that a function needs, and one is a secret."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the stack; return the process's exit status."""
     options = _parser().parse_args(arguments)
     wait_for_signal = until_signal()
+    port = free_port(options.port)
     stack = LocalStack(
         options.folder,
-        port=_port(options.port),
+        port=port,
         api_processes=options.api_processes,
         per_endpoint=options.per_endpoint,
-        environment=_settings(os.environ) | dict(options.env),
+        environment=settings_of(os.environ) | dict(options.env),
         task_root=options.task_root,
     )
     try:
@@ -40,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the local stack did not start: {error}", file=sys.stderr)
         return 1
     try:
-        print(f"base URL          {stack.url}")
+        print(f"base URL          {stack.url}{port_note(options.port, port)}")
         print(f"admin credential  {stack.admin_credential or '(none)'}")
         print(f"S3 endpoint       {stack.s3_endpoint}")
         print(f"logs              {stack.logs_folder}")
@@ -93,16 +96,17 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the service's settings that the caller's shell holds; what the stack itself decides is left out."""
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the service's settings that a shell holds; what the stack itself decides is left out."""
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith("HOTPLUG_") and name not in OWN_VARIABLES
+        if name.startswith("HOTPLUG_") and name not in OWN_VARIABLES | CLIENT_VARIABLES
     }
 
 
-def _port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return a port, or 0, which takes any, where another program has it."""
     with socket.socket() as probe:
         # As the server itself will do: a port that only lingers after its last owner is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -111,6 +115,11 @@ def _port(wanted: int) -> int:
         except OSError:
             return 0
     return wanted
+
+
+def port_note(wanted: int, found: int) -> str:
+    """Return what is said beside an address that is not at the port that was wanted."""
+    return f" (port {wanted} is taken)" if wanted != found else ""
 
 
 if __name__ == "__main__":

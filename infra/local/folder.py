@@ -41,6 +41,7 @@ class StateFolder:
         """
         # The database, the bucket and the logs are its owner's, like the keys.
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)  # `make demo` may have made it, on its way to a folder within
         self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + LOCK_WAIT_S
         while not self._try_lock():
@@ -48,7 +49,7 @@ class StateFolder:
                 holder = os.pread(self.lock, 32, 0).decode().strip()
                 self.close()
                 raise FolderInUse(
-                    f"{self.path} is in use by the stack with process id {holder}: stop it, or name another --folder"
+                    f"{self.path} is in use by the stack with process id {holder}: stop it, or take another folder"
                 )
             time.sleep(0.05)
         os.ftruncate(self.lock, 0)

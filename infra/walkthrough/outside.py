@@ -13,9 +13,9 @@ from examples.tools.helpdesk import Helpdesk
 
 
 class Webhook:
-    """A webhook on loopback that remembers what it got."""
+    """A webhook on loopback that remembers what it got; port 0 takes a free one."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         received: list[dict[str, Any]] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,7 +29,7 @@ class Webhook:
                 """Say nothing: the walkthrough's own lines tell what happens."""
 
         self.received = received
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.host = f"localhost:{self._server.server_port}"
         self.url = f"http://{self.host}/hooks/demo"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -41,14 +41,14 @@ class Webhook:
 
 
 class Outside:
-    """A webhook, the APIs of examples/tools/helpdesk.yaml and examples/agents/cmdb.yaml, and the MCP server of
-    examples/tools/handbook.py."""
+    """The APIs of examples/tools/helpdesk.yaml and examples/agents/cmdb.yaml, the MCP server of
+    examples/tools/handbook.py, and a webhook; each on the port that is given, 0 takes a free one."""
 
-    def __init__(self) -> None:
-        self.webhook = Webhook()
-        self.helpdesk = Helpdesk()
-        self.handbook = Handbook()
-        self.cmdb = Cmdb()
+    def __init__(self, helpdesk: int = 0, handbook: int = 0, cmdb: int = 0, webhook: int = 0) -> None:
+        self.helpdesk = Helpdesk(helpdesk)
+        self.handbook = Handbook(handbook)
+        self.cmdb = Cmdb(cmdb)
+        self.webhook = Webhook(webhook)
 
     def endpoints(self, more: str = "") -> str:
         """Return the setting HOTPLUG_PRIVATE_ENDPOINTS that lets the stack call them, and `more` of its form."""

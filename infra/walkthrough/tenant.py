@@ -30,7 +30,7 @@ class Tenant:
         self.credential = f"{answer['apiKey']}:{answer['apiSecret']}"
         self.client = Client(self._url, self.credential)
         me = self.client.call("GET", "/me", 200).json()
-        return f"app {me['aliasId']}, role {me['role']}"
+        return f"app {me['aliasId']}, a credential with the role {me['role']}"
 
     def environments(self, *, runtime: bool) -> list[dict[str, Any]]:
         """Return the environments that run plugins, or those that answer the API."""

@@ -25,7 +25,7 @@ class Walkthrough:
         agents = AgentSteps(self.tenant, outside.cmdb)
         flows = FlowSteps(self.tenant, tools)
         self.plan: Plan = (
-            ("create an app with a publisher's credential", self.tenant.create),
+            ("create an app of its own, with a credential", self.tenant.create),
             *plugins.plan(),
             *tools.plan(),
             *agents.plan(),

@@ -370,7 +370,7 @@ def test_execute_answers_and_is_listed(
         (bad.json["executionId"], "failed"),
         (good.json["executionId"], "success"),
     ]
-    assert [item["action"] for item in listed] == ["default", "send"]
+    assert [(item["action"], item["subject"]) for item in listed] == [("default", None), ("send", "u1")]
     assert client.get(f"{path}/executions/{good.json['executionId']}").json == listed[1]
     assert client.get(f"{path}/executions?outcome=failed").json["items"] == listed[:1]
     assert client.get(f"{path}/executions?since={listed[0]['startedAt']}").json["items"] == listed[:1]

@@ -95,7 +95,7 @@ def test_an_unsound_flow_is_not_run(client: Client, data: Data, rule: str) -> No
     for mode in ("express", "durable"):
         refused = client.post(f"{path}/debug-runs", {"mode": mode})
         assert (refused.status, refused.json["code"]) == (422, "flow.invalid")
-        assert rule in {one["rule"] for one in refused.json["violations"]}
+        assert rule in {one["rule"] for one in refused.json["errors"]}
     assert client.post(f"{path}/publish", {"version": "v1"}).status == 422
     assert client.post(f"{path}/runs", {}).json["code"] == "flow.not_published"
     assert client.get(f"{path}/runs").json["items"] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +29,7 @@ from tests.flow_rows import flow_deployment
 from tests.http import Client, Deployment
 
 FLOWS, RUNS = "/api/v1/flows", "/api/v1/runs"
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _numbers = itertools.count(1)
 
 
@@ -140,6 +143,9 @@ def test_a_published_flow_is_run(publisher: Client) -> None:
     assert (events["isComplete"], events["next"]) == (True, 6)
     listed = publisher.get(f"{FLOWS}/{flow_id}/runs").json["items"]
     assert [one["runId"] for one in listed] == [run["runId"]]
+    moments = [*(run[name] for name in ("createdAt", "startedAt", "finishedAt")), events["items"][0]["at"]]
+    assert all(map(MOMENT.fullmatch, moments)), moments
+    assert "+00:00" not in json.dumps([nodes, events, listed])
 
 
 def test_parameters_that_do_not_fit_fail_the_run(publisher: Client) -> None:
@@ -172,7 +178,8 @@ def test_a_draft_is_run_by_its_publisher(publisher: Client) -> None:
     bad = publisher.post(FLOWS, {"name": "Bad"}).json["flowId"]
     refused = publisher.post(f"{FLOWS}/{bad}/debug-runs", {})
     assert (refused.status, refused.json["code"]) == (422, "flow.invalid")
-    assert {one["rule"] for one in refused.json["violations"]} >= {"start.count"}
+    assert {one["rule"] for one in refused.json["errors"]} >= {"start.count"}
+    assert refused.json["violations"] == len(refused.json["errors"])
 
 
 def test_one_node_is_run_with_given_inputs(publisher: Client) -> None:
@@ -260,6 +267,7 @@ def test_a_question_is_answered_once(publisher: Client, stranger: Client) -> Non
     )
     assert [one["name"] for one in event["options"]] == ["Yes", "No"]
     assert "callbackId" not in event
+    assert MOMENT.fullmatch(event["expiresAt"])
     path = f"{RUNS}/{run['runId']}/resume"
     wrong = publisher.post(path, {"eventId": "other", "action": "resume", "content": "Yes"})
     assert (wrong.status, wrong.json["code"]) == (409, "run.other_event")

@@ -132,13 +132,14 @@ def test_wasm_is_loaded_from_its_compiled_module(here: World) -> None:
 
 def test_a_plugin_that_does_not_load_says_so_until_it_does(here: World) -> None:
     plugin_id = here.installed()
-    here.replies.append(load_failure("SyntaxError: line 3"))
+    here.replies.append(load_failure("SyntaxError: line 3") | {"logs": "plugin.py, line 3\n"})
     with here.bumps(plugin_id):
         refused = here.act(plugin_id, "enable")
     assert (refused.status, refused.json["code"]) == (422, "plugin.load_failed")
     assert [(one["pointer"], one["message"]) for one in refused.json["errors"]] == [
         ("/entryPoint", "SyntaxError: line 3")
     ]
+    assert refused.json["logs"] == "plugin.py, line 3\n"
     found = here.get(plugin_id)
     assert (found["isEnabled"], found["status"]) == (2, "error")
     assert found["registerError"] == "SyntaxError: line 3"
@@ -344,16 +345,26 @@ def test_a_rollback_that_leads_nowhere_changes_nothing(here: World) -> None:
     with process.database().session_getter() as session:
         session.execute(delete(PluginVersion).where(PluginVersion.version == "2.0.0"))
     before = here.everything()
-    for target, body, code in (
-        (only, {}, "plugin.no_such_version"),
-        (plugin_id, {"version": "9.9.9"}, "plugin.no_such_version"),
-        (plugin_id, {"version": "3.0.0"}, "plugin.version_active"),
+    for target, body, code, detail in (
+        (only, {}, "plugin.no_such_version", "There is no earlier version to go back to."),
+        (
+            plugin_id,
+            {"version": "9.9.9"},
+            "plugin.no_such_version",
+            "There is no version 9.9.9 to go back to.",
+        ),
+        (plugin_id, {"version": "3.0.0"}, "plugin.version_active", "3.0.0 is the active version."),
         # Retention took it away: neither by its name nor as the one before.
-        (plugin_id, {"version": "2.0.0"}, "plugin.no_such_version"),
-        (plugin_id, {}, "plugin.no_such_version"),
+        (
+            plugin_id,
+            {"version": "2.0.0"},
+            "plugin.no_such_version",
+            "There is no version 2.0.0 to go back to.",
+        ),
+        (plugin_id, {}, "plugin.no_such_version", "There is no version 2.0.0 to go back to."),
     ):
         refused = here.act(target, "rollback", json=body)
-        assert (refused.status, refused.json["code"]) == (409, code)
+        assert (refused.status, refused.json["code"], refused.json["detail"]) == (409, code, detail)
     assert here.act(plugin_id, "rollback", json={"version": ".."}).status == 422
     assert here.everything() == before
 

@@ -107,7 +107,7 @@ def test_the_end_of_a_run_is_told_once_and_signed(publisher: Client, secret: str
     assert header_of(request, "webhook-id") == told["id"] == ended["runId"]
     assert (told["specversion"], told["type"]) == ("1.0", "hotplug.run.succeeded")
     assert told["source"] == f"{FLOWS}/{ended['flowId']}"
-    assert told["data"] == ended
+    assert (told["data"], told["time"]) == (ended, ended["finishedAt"])
     tell(internet, in_(days=1))
     assert server.connections == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -138,7 +138,8 @@ def discover(spec: AgentSpec, module: ModuleType | None, shared: SharedModels) -
     tables = {table.name: table for table in (_owned(spec, model) for model in own)}
     warnings = [warning for model in own for warning in rules.class_name_warnings(spec.name, model)]
     warnings += _without_tablename(module)
-    warnings += _not_exported(spec, models, mapped)
+    warnings += _without_base(spec, module)
+    warnings += _not_exported(spec, [*models, *_no_models(spec, module)], mapped)
     return Discovered((*(tables[name] for name in sorted(tables)), *_by_name(used)), tuple(warnings))
 
 
@@ -156,6 +157,12 @@ def _by_name(tables: list[OwnedTable]) -> list[OwnedTable]:
 
 
 def _classes(module: ModuleType) -> list[type[Base]]:
+    models = [cls for cls in _types(module) if issubclass(cls, Base) and cls is not Base]
+    return sorted(models, key=lambda model: (model.__name__, model.__module__))
+
+
+def _types(module: ModuleType) -> list[type]:
+    """Every class that a package exports, a model or not."""
     names = getattr(module, "__all__", None)
     if names is None:
         names = [name for name in vars(module) if not name.startswith("_")]
@@ -165,9 +172,27 @@ def _classes(module: ModuleType) -> list[type[Base]]:
             "agent.models_package",
             f"Its models package exports {', '.join(missing)[:500]}, which is not there.",
         )
-    found = {getattr(module, name): None for name in names if isinstance(getattr(module, name), type)}
-    models = [cls for cls in found if issubclass(cls, Base) and cls is not Base]
-    return sorted(models, key=lambda model: (model.__name__, model.__module__))
+    return list({getattr(module, name): None for name in names if isinstance(getattr(module, name), type)})
+
+
+def _no_models(spec: AgentSpec, module: ModuleType | None) -> list[type]:
+    """What an agent exports with a `__tablename__` of its own, and without `Base`."""
+    if module is None:
+        return []
+    return [
+        cls
+        for cls in _types(module)
+        if cls.__module__.startswith(f"{spec.module}.")
+        and "__tablename__" in vars(cls)
+        and not issubclass(cls, Base)
+    ]
+
+
+def _without_base(spec: AgentSpec, module: ModuleType | None) -> list[str]:
+    return [
+        f"agent.no_base: {cls.__name__} does not subclass Base, so it is no model and no table is made"
+        for cls in sorted(_no_models(spec, module), key=lambda cls: cls.__name__)
+    ]
 
 
 def _check_owner(spec: AgentSpec, model: type[Base]) -> None:
@@ -198,7 +223,7 @@ def _without_tablename(module: ModuleType | None) -> list[str]:
     ]
 
 
-def _not_exported(spec: AgentSpec, models: list[type[Base]], mapped: list[type[Base]]) -> list[str]:
+def _not_exported(spec: AgentSpec, models: Sequence[type], mapped: list[type[Base]]) -> list[str]:
     known = {(model.__module__, model.__name__) for model in models}
     defined = {(model.__module__, model.__name__) for model in mapped} | set(_declared(spec))
     return [

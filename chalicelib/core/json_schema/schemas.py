@@ -29,7 +29,7 @@ from chalicelib.core.strict_json import escape
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
-__all__ = ["Schema", "Validator", "check_schema", "compile_schema", "violations"]
+__all__ = ["Schema", "Validator", "check_schema", "compile_schema", "phrase", "violations"]
 
 BUDGET = 300_000
 """Keywords evaluated for one value (patterns and long messages count as several); about 5 µs each."""
@@ -343,14 +343,19 @@ _SENTENCES = {
 }
 
 
+def phrase(keyword: str, argument: Any) -> str:
+    """Return what is told of a value that breaks a keyword with an argument, such as `minimum` 1."""
+    text = strict_json.canonical(argument).decode()
+    return _PHRASES[keyword].format(text if len(text) <= 200 else text[:200] + "…")
+
+
 def _violation(error: ValidationError, pointer: str) -> Violation:
     place = pointer + "".join(f"/{escape(step)}" for step in error.absolute_path)
     keyword = error.validator
     if not isinstance(keyword, str):  # the schema `false` has no keyword
         return Violation(place, "schema.false", "is not allowed here")
     if keyword in _PHRASES:
-        argument = strict_json.canonical(error.validator_value).decode()
-        message = _PHRASES[keyword].format(argument if len(argument) <= 200 else argument[:200] + "…")
+        message = phrase(keyword, error.validator_value)
     elif keyword in ("required", "dependentRequired"):
         message = error.message  # names members of the schema, nothing of the value
     else:

@@ -71,7 +71,10 @@ class Lookup:
             # One bad address among good ones refuses the name: which is connected to is the attacker's throw.
             reachable = all(is_public(address, self._closed) for address in found)
         if not reachable:
-            raise Forbidden("The URL does not lead to a public address.", code="http.forbidden_address")
+            raise Forbidden(
+                "The URL does not lead to a public address, nor to one that HOTPLUG_PRIVATE_ENDPOINTS opens.",
+                code="http.forbidden_address",
+            )
         return found
 
     def _resolve(self, target: Target, deadline: Deadline) -> Sequence[str]:

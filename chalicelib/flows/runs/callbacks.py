@@ -19,7 +19,7 @@ from sqlalchemy.orm import undefer
 
 from chalicelib.apps import secrets
 from chalicelib.apps.models import WEBHOOK_SECRET_NAME, AppSecret
-from chalicelib.core import telemetry
+from chalicelib.core import representation, telemetry
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import HotplugError, Invalid, Violation
@@ -117,7 +117,7 @@ def event(row: FlowRun) -> dict[str, Any]:
         "source": f"/api/v1/flows/{row.flow_id}",
         "type": f"hotplug.run.{row.state}",
         "subject": row.run_id,
-        "time": None if row.finished_at is None else row.finished_at.isoformat(),
+        "time": representation.timestamp(row.finished_at),
         "datacontenttype": "application/json",
         "data": resource.run(row),
     }

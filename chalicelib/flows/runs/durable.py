@@ -15,6 +15,7 @@ from sqlalchemy.orm import undefer
 from chalicelib.core import telemetry
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import HotplugError, Unavailable
+from chalicelib.core.representation import timestamp
 from chalicelib.core.settings import settings
 from chalicelib.flows import licensing
 from chalicelib.flows.engine.attempts import attempts_of
@@ -231,7 +232,7 @@ class DurableRun:
             "type": question.kind,
             "question": question.text,
             "options": [dict(option) for option in question.options],
-            "expiresAt": expires_at.isoformat(),
+            "expiresAt": timestamp(expires_at),
             "callbackId": callback_id,
         }
         if event["eventId"] == self._event_id:

@@ -17,7 +17,6 @@ from chalicelib.core.errors import HotplugError, Invalid
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.flows import catalog, licensing
 from chalicelib.flows.dao import PublishedFlow
-from chalicelib.flows.drafts import found as listed
 from chalicelib.flows.dsl.check import check_flow
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.engine.errors import SUBFLOW_FAILED, NodeError, node_error
@@ -94,9 +93,10 @@ def of_data(data: Any, flow_id: int, author_id: int) -> Runnable:
     checked = check_flow(data)
     if checked.flow is None:
         raise Invalid(
-            "The flow cannot be run as it is.",
+            "The flow does not hold.",
             code="flow.invalid",
-            extensions={"violations": listed(checked.violations), "violationCount": checked.total},
+            errors=[one.violation() for one in checked.violations],
+            extensions={"violations": checked.total},
         )
     text = _text(data)
     return Runnable(

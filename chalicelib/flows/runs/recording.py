@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.database import Unit
+from chalicelib.core.representation import timestamp
 from chalicelib.flows.engine.call import Exchange
 from chalicelib.flows.engine.outcome import Outcome, RunError
 from chalicelib.flows.engine.trace import NodeRecord
@@ -68,7 +69,7 @@ class Recorder:
         """Add a frame."""
         self._seq += 1
         if self._seq > self._stored_frames:
-            frame = {"seq": self._seq, "at": datetime.now(UTC).isoformat(), "type": kind, **about}
+            frame = {"seq": self._seq, "at": timestamp(datetime.now(UTC)), "type": kind, **about}
             self._frames.append({**frame, "progress": round(self.progress, 4)})
 
     def end(self, outcome: Outcome) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -13,6 +12,7 @@ from chalicelib.core.errors import NotFound
 from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.llm.model import Usage
 from chalicelib.core.paging import Page, list_page, through
+from chalicelib.core.representation import timestamp
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.names import FAILED, WAITING, shown
 
@@ -82,9 +82,9 @@ def listed(row: FlowRun) -> dict[str, Any]:
         "usage": row.usage or Usage().as_dict(),
         "uid": row.uid,
         "chatId": row.chat_id,
-        "createdAt": row.created_at.isoformat(),
-        "startedAt": _moment(row.started_at),
-        "finishedAt": _moment(row.finished_at),
+        "createdAt": timestamp(row.created_at),
+        "startedAt": timestamp(row.started_at),
+        "finishedAt": timestamp(row.finished_at),
     }
 
 
@@ -158,10 +158,6 @@ def _node(row: FlowRunNode) -> dict[str, Any]:
         "outputs": row.outputs,
         "error": row.error,
         "usage": row.usage,
-        "startedAt": _moment(row.started_at),
+        "startedAt": timestamp(row.started_at),
         "durationMs": row.duration_us / 1000,
     }
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else value.isoformat()

@@ -181,7 +181,8 @@ def _check_entries(
     labelled = [(_decode(header), header.label) for header in headers]
     found.extend(entry_names.check_collisions(labelled))
     if MANIFEST not in (name for name, _ in labelled):
-        found.append(Violation(MANIFEST, "zip.manifest_missing", "is not at the root of the package"))
+        where = "is not at the root of the package: zip what is in the folder, not the folder"
+        found.append(Violation(MANIFEST, "zip.manifest_missing", where))
     if not any(violation.rule in _UNMEASURABLE for violation in found):
         found.extend(zip_format.check_layout(spans, directory))
     if sum(header.size for header in headers) > limits.unpacked_bytes:

@@ -84,7 +84,8 @@ def result_too_large() -> PluginFault:
 
 
 def cpu_exhausted() -> PluginFault:
-    return PluginFault("timeout", "plugin.cpu_exhausted", "The plugin used up its processor time.")
+    detail = "The plugin used up its processor time: resources.cpu × its timeout."
+    return PluginFault("timeout", "plugin.cpu_exhausted", detail)
 
 
 def out_of_memory(limit: int) -> PluginFault:
@@ -157,7 +158,8 @@ def read_object(raw: bytes) -> dict[str, Any]:
         )
     except Invalid as error:
         first = error.errors[0]
-        raise _bad_output(f"{first.pointer} {first.message}".strip()) from error
+        at = f" at {first.pointer}" if first.pointer else ""
+        raise _bad_output(f"is no JSON: {first.message}{at}" if raw else "is empty") from error
     if not isinstance(value, dict):
         raise _bad_output("is not an object")
     return value

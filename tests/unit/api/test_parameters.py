@@ -129,6 +129,20 @@ def test_a_value_that_does_not_hold_names_its_rule(name: str, text: str, rule: s
     assert [(error.pointer, error.rule) for error in refused.value.errors] == [(f"/query/{name}", rule)]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("limit", "101", "is more than 100"),
+        ("limit", "ten", 'is not of type "integer"'),
+        ("state", "maybe", 'is none of ["on","off"]'),
+    ],
+)
+def test_a_violation_is_told_in_the_words_that_bodies_have(name: str, text: str, message: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        query_parameters({name: [text]}, QUERY)
+    assert [error.message for error in refused.value.errors] == [message]
+
+
 def test_all_violations_are_reported_at_once() -> None:
     with pytest.raises(BadRequest) as refused:
         query_parameters({"limit": ["0"], "a/b~c": ["1"], "word": ["a", "b"]}, QUERY)

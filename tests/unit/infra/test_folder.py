@@ -28,6 +28,14 @@ def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_folder_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    folder = StateFolder(tmp_path / "state")
+    folder.open()
+    folder.close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
 def test_two_folders_have_different_secrets(tmp_path: Path) -> None:
     folders = [StateFolder(tmp_path / name) for name in ("a", "b")]
     for folder in folders:
@@ -41,7 +49,7 @@ def test_two_folders_have_different_secrets(tmp_path: Path) -> None:
 def test_a_folder_serves_one_stack_at_a_time(tmp_path: Path) -> None:
     first, second = StateFolder(tmp_path), StateFolder(tmp_path)
     first.open()
-    with pytest.raises(FolderInUse, match="another --folder"):
+    with pytest.raises(FolderInUse, match="another folder"):
         second.open()
     first.close()
     second.open()

@@ -14,6 +14,8 @@ from typing import Any
 
 from chalicelib.plugins.runtime.child import frames
 
+CO_COROUTINE = 0x80  # `inspect` has it, and costs more to import than all that is here
+
 
 class HttpError(Exception):
     """A request that was refused or failed; `code` tells why."""
@@ -86,9 +88,13 @@ def load(folder: str, entry_point: str, config: Any) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules["hotplug_plugin"] = module
     spec.loader.exec_module(module)
+    if not hasattr(module, "Plugin"):
+        raise TypeError(f"{entry_point} has no class Plugin")
     plugin = module.Plugin()
     if not callable(getattr(plugin, "execute", None)):
         raise TypeError("Plugin has no method execute(action, params, context)")
+    if getattr(getattr(plugin.execute, "__code__", None), "co_flags", 0) & CO_COROUTINE:
+        raise TypeError("Plugin.execute is async: nothing would await it")
     if hasattr(plugin, "init"):
         plugin.init(config)
     return plugin
@@ -100,7 +106,7 @@ def answer(plugin: Any, frame: dict[str, Any], http: Http, folder: str) -> bytes
     http.turn = turn
     try:
         result = plugin.execute(frame["action"], frame["params"], Context(frame["context"], http))
-        done = json.dumps({"turn": turn, "result": result}, ensure_ascii=False, allow_nan=False).encode()
+        done = encoded({"turn": turn, "result": result})
         if len(done) > frames.MAX_RESULT_BYTES:
             return frames.error("output", "plugin.result_too_large", "The result is too large.", turn=turn)
         return done
@@ -116,6 +122,14 @@ def answer(plugin: Any, frame: dict[str, Any], http: Http, folder: str) -> bytes
         with http.lock:  # waits for a thread's request that is on its way
             http.turn = None
         frames.flush()
+
+
+def encoded(frame: dict[str, Any]) -> bytes:
+    """Return a frame with a result as JSON; what the plugin's author reads says that the result is at fault."""
+    try:
+        return json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"execute returned no JSON: {error}") from None
 
 
 def clean_up(plugin: Any, folder: str) -> None:

@@ -110,6 +110,15 @@ def test_a_model_that_is_not_exported_is_warned_of(folders: AgentFolders) -> Non
     ]
 
 
+def test_an_exported_class_that_is_no_model_is_warned_of(folders: AgentFolders) -> None:
+    init = IMPORTS + "class CmdbNote:\n    __tablename__ = 'agentflow_cmdb_note'\n__all__ = ['CmdbNote']\n"
+    loaded = load(folders, init)
+    assert shown(loaded) == []
+    assert loaded.warnings == (
+        "agent.no_base: CmdbNote does not subclass Base, so it is no model and no table is made",
+    )
+
+
 def test_a_model_file_that_is_no_python_is_warned_of(folders: AgentFolders) -> None:
     loaded = load(folders, "", broken="def (")
     assert shown(loaded) == []

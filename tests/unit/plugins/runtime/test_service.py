@@ -115,6 +115,24 @@ def test_load_initialises_without_executing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ("{1}", "Object of type set is not JSON serializable"),
+        ("float('nan')", "Out of range float values are not JSON compliant"),
+        ("'\\ud800'", "'utf-8' codec can't encode character"),
+    ],
+    ids=["set", "nan", "half a character"],
+)
+def test_a_result_that_is_no_json_is_named_as_that(bench: Bench, result: str, why: str) -> None:
+    source = f"class Plugin:\n    def execute(self, *given):\n        return {result}"
+
+    error = bench.run(bench.python_event(source))["error"]
+
+    assert error["code"] == "plugin.exception"
+    assert error["message"].startswith(f"TypeError: execute returned no JSON: {why}")
+
+
+@pytest.mark.parametrize(
     ("source", "code", "message"),
     [
         ("raise RuntimeError('no')", "plugin.load_failed", "RuntimeError: no"),
@@ -123,7 +141,12 @@ def test_load_initialises_without_executing(bench: Bench) -> None:
             "plugin.load_failed",
             "TypeError: Plugin has no method execute(action, params, context)",
         ),
-        ("x = 1", "plugin.load_failed", "AttributeError: module 'hotplug_plugin' has no attribute 'Plugin'"),
+        (
+            "class Plugin:\n    async def execute(self, *given):\n        return 1",
+            "plugin.load_failed",
+            "TypeError: Plugin.execute is async: nothing would await it",
+        ),
+        ("x = 1", "plugin.load_failed", "TypeError: main.py has no class Plugin"),
         ("import sys; sys.exit(1)", "plugin.load_failed", "SystemExit: 1"),
         ("import os; os._exit(1)", "plugin.crashed", "The plugin's process ended: exit code 1."),
         ("def", "plugin.load_failed", "SyntaxError: invalid syntax (main.py, line 1)"),
@@ -133,7 +156,7 @@ def test_load_initialises_without_executing(bench: Bench) -> None:
             "The plugin was not loaded within the load timeout.",
         ),
     ],
-    ids=["raises", "no-execute", "no-class", "exit", "dies", "syntax", "hangs"],
+    ids=["raises", "no-execute", "async", "no-class", "exit", "dies", "syntax", "hangs"],
 )
 def test_a_python_plugin_that_does_not_load(bench: Bench, source: str, code: str, message: str) -> None:
     answer = bench.run(bench.python_event(source, operation="load", loadTimeoutMs=1_000))

@@ -54,11 +54,20 @@ def test_a_module_gets_its_input_and_gives_a_result_and_a_log(bench: Bench) -> N
             },
         ),
         (
+            answering(""),
+            {
+                "kind": "plugin",
+                "code": "plugin.bad_output",
+                "message": "The plugin's answer is empty.",
+                "data": None,
+            },
+        ),
+        (
             answering('{"result":NaN}'),
             {
                 "kind": "plugin",
                 "code": "plugin.bad_output",
-                "message": "The plugin's answer /result is NaN, which is not JSON.",
+                "message": "The plugin's answer is no JSON: is NaN, which is not JSON at /result.",
                 "data": None,
             },
         ),
@@ -81,7 +90,7 @@ def test_a_module_gets_its_input_and_gives_a_result_and_a_log(bench: Bench) -> N
             },
         ),
     ],
-    ids=["error", "error-and-exit", "exit", "not-an-object", "nan", "empty", "trap"],
+    ids=["error", "error-and-exit", "exit", "not-an-object", "nothing", "nan", "empty", "trap"],
 )
 def test_what_a_module_answers_instead_of_a_result(
     bench: Bench, wat: str, expected: dict[str, object]
