@@ -74,7 +74,7 @@ def run_events(request: Request) -> dict[str, Any]:
 
 @endpoint(
     blueprint, "POST", "/runs/{runId}/resume", role="caller", idempotent=True, body=RESUME, max_body_bytes=ONE_MIB,
-    errors=(409, 503), rights=("database", "invoke_run"), returns={200: RUN, 202: RUN},
+    errors=(409, 429, 503), rights=("database", "invoke_run"), returns={200: RUN, 202: RUN},
     summary="Answer a run's question",
 )  # fmt: skip
 def resume_run(request: Request) -> Answer:
