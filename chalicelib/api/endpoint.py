@@ -22,6 +22,7 @@ from chalicelib.api.problem import problem
 from chalicelib.api.request import Answer, Request
 from chalicelib.apps.authentication import LastUse, authenticate
 from chalicelib.core import audit, process, telemetry
+from chalicelib.core.answers import fits
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import BadRequest, Forbidden, HotplugError, PreconditionRequired, Violation
@@ -351,6 +352,9 @@ def _success(declared: Endpoint, answer: Answer, request_headers: Mapping[str, s
     body = answer.body
     if declared.media_type == JSON:
         body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if not fits(body):
+        # Lambda would end the invocation as failed, and tell nobody why.
+        raise HotplugError("The answer is larger than one answer may be.", code="answer.too_large")
     return Response(body=body, status_code=answer.status, headers=headers)
 
 

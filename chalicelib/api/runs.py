@@ -55,26 +55,26 @@ def run_events(request: Request) -> dict[str, Any]:
 
     after, run_id = request.query["after"], request.path["runId"]
 
-    def look() -> tuple[Any, list[dict[str, Any]]]:
+    def look() -> tuple[Any, list[dict[str, Any]], bool]:
         # The state first: what was told before the end is then in the frames that are read after it.
         with request.reads() as session:
             row = resource.read(session, request.caller, run_id, whole=False)
-            return row, resource.frames(session, run_id, after)
+            return row, *resource.frames(session, run_id, after)
 
-    row, frames = waiting.until(
+    row, frames, has_more = waiting.until(
         look, lambda seen: bool(seen[1]) or not seen[0].active, request.query["waitSeconds"]
     )
     return {
         "items": frames,
         "next": frames[-1]["seq"] if frames else after,
         "state": shown(row.state),
-        "isComplete": not row.active and len(frames) < resource.MOST_FRAMES,
+        "isComplete": not row.active and not has_more,
     }
 
 
 @endpoint(
     blueprint, "POST", "/runs/{runId}/resume", role="caller", idempotent=True, body=RESUME, max_body_bytes=ONE_MIB,
-    errors=(409, 503), rights=("database", "answer_runs"), returns={200: RUN, 202: RUN},
+    errors=(409, 429, 503), rights=("database", "answer_runs"), returns={200: RUN, 202: RUN},
     summary="Answer a run's question",
 )  # fmt: skip
 def resume_run(request: Request) -> Answer:

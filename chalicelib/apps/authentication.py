@@ -95,7 +95,8 @@ def _parse(authorization: str | None) -> tuple[str, str]:
         except (binascii.Error, ValueError):
             raise _refused() from None
     api_key, separator, secret = token.partition(":")
-    if not separator or not api_key or not secret or len(api_key) > API_KEY_LIMIT:
+    # A blank within base64: MySQL's collations call `key` and `key ` equal, and each spelling would be kept in memory.
+    if not separator or not api_key or not secret or len(api_key) > API_KEY_LIMIT or " " in api_key:
         raise _refused()
     return api_key, secret
 

@@ -111,8 +111,8 @@ class AppSecret(Base):
     Parameters
     ----------
     hosts
-        JSON: the hosts that it may be sent to, each with a port where not every port will do. None: to none, since
-        whoever edits a flow must not be able to have it sent to a server of their own.
+        JSON: the hosts that it may be sent to, over HTTPS to its own port, or to the port that is named. None: to none,
+        since whoever edits a flow must not be able to have it sent to a server of their own.
     """
 
     __tablename__ = "app_secret"

@@ -21,7 +21,7 @@ from chalicelib.core.database import DatabaseService, Unit
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Violation
 from chalicelib.core.keys.data_keys import open_box
 from chalicelib.core.keys.secret_box import SecretBox
-from chalicelib.core.outbound.addresses import parse_endpoint, parse_url
+from chalicelib.core.outbound.addresses import DEFAULT_PORTS, Endpoint, Target, parse_endpoint, parse_url
 from chalicelib.core.representation import check_if_match, timestamp
 
 # All names fit on one page.
@@ -163,7 +163,7 @@ def reveal_for(database: DatabaseService, app_id: int, name: str, url: str) -> s
     errors.Invalid
         `http.invalid_url`
     errors.Forbidden
-        `secret.other_host`: an admin has not named that host.
+        `secret.other_host`: an admin has not named that host, or not with that port.
     """
     target = parse_url(url)
     with database.reads() as session:
@@ -171,14 +171,20 @@ def reveal_for(database: DatabaseService, app_id: int, name: str, url: str) -> s
             select(AppSecret.hosts).where(AppSecret.app_id == app_id, AppSecret.name == name)
         ).one_or_none()
     allowed = [parse_endpoint(one) for one in (row.hosts or ())] if row is not None else []
-    if row is not None and not any(
-        one.host == target.host and one.port in (None, target.port) for one in allowed
-    ):
+    if row is not None and not any(_leads_to(one, target) for one in allowed):
         raise Forbidden(
             f"The secret {name} may not be sent to that host; an admin names the hosts of a secret.",
             code="secret.other_host",
         )
     return reveal(database, app_id, name)
+
+
+def _leads_to(named: Endpoint, target: Target) -> bool:
+    """Whether a host that an admin named is where a URL leads. One without a port is that of HTTPS: on another port may
+    be another server, and without TLS anyone on the way reads along."""
+    if named.port is None:
+        return (target.scheme, target.host, target.port) == ("https", named.host, DEFAULT_PORTS["https"])
+    return named.matches(target.host, target.port)
 
 
 def checked_hosts(hosts: Sequence[str]) -> list[str]:

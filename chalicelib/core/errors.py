@@ -30,6 +30,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+MAX_SHOWN = 1_024
+"""Characters of a pointer or of a message that an answer shows."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -50,7 +57,9 @@ class Violation:
     message: str
 
     def as_dict(self) -> dict[str, str]:
-        return {"pointer": self.pointer, "rule": self.rule, "message": self.message}
+        """Return it as an answer shows it: a name of a megabyte must not come back with each of a hundred violations
+        below it."""
+        return {"pointer": _cut(self.pointer), "rule": self.rule, "message": _cut(self.message)}
 
 
 class HotplugError(Exception):

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, and_, or_, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from chalicelib.core.answers import fitting
 from chalicelib.core.database import UtcDateTime
 from chalicelib.core.errors import BadRequest, Violation
 
@@ -112,6 +113,7 @@ def list_page(
     *,
     descending: bool = True,
     any_of: Sequence[tuple[ColumnElement[bool], str]] = (),
+    large: bool = False,
 ) -> dict[str, Any]:
     """Return `{"items": [...], "nextCursor": ...}` of one page.
 
@@ -122,6 +124,8 @@ def list_page(
     any_of
         Conditions of which a row meets at least one, each with the name of an index that then sorts by `order`.
         Spelled as one OR they would make the server sort every row that meets one, for each page.
+    large
+        An item may be so large that a hundred of them are more than one answer holds: the page then ends earlier.
     """
     position = page.position(len(order))
     if position is not None:
@@ -137,11 +141,14 @@ def list_page(
         keys = union(*heads).subquery()
         query = query.join(keys, keys.c.key == order[-1])
     rows = list(session.scalars(query.order_by(*ordering).limit(page.limit + 1)))
-    shown = rows[: page.limit]
+    items = [render(row) for row in rows[: page.limit]]
+    if large:
+        items = items[: fitting(items)]
     cursor = None
-    if len(rows) > page.limit:
-        cursor = page.encode([_as_json(getattr(shown[-1], column.key)) for column in order])
-    return {"items": [render(row) for row in shown], "nextCursor": cursor}
+    if len(rows) > len(items):
+        last = rows[len(items) - 1]
+        cursor = page.encode([_as_json(getattr(last, column.key)) for column in order])
+    return {"items": items, "nextCursor": cursor}
 
 
 def _as_json(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Invalid
@@ -16,7 +17,6 @@ from chalicelib.flows.runs.names import EXPRESS, SUCCEEDED
 from chalicelib.mcp import names
 from chalicelib.mcp.argument_schema import cleaned
 from chalicelib.mcp.offers import Index, Key, Offer, ToolResult
-from chalicelib.mcp.rendering import wire_bytes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chalicelib.core import strict_json
+from chalicelib.core.answers import MAX_ANSWER_BYTES, wire_bytes
 from chalicelib.core.errors import BadRequest, HotplugError, Invalid
 from chalicelib.mcp import rendering
 from chalicelib.mcp.envelope import VERSION_HEADER, check_envelope, claimed_version, unsupported
@@ -164,7 +165,7 @@ def handle(message: Any, headers: Mapping[str, str], host: Host) -> Reply:
         return Reply(400, failure(None, told))
     if received is None or received.id is None:
         return Reply(202)
-    body = _respond(received, received.id, version, headers, host, rendering.MAX_ANSWER_BYTES)
+    body = _respond(received, received.id, version, headers, host, MAX_ANSWER_BYTES)
     code = body["error"]["code"] if "error" in body else 0
     return Reply(_MODERN_STATUS.get(code, 200) if version.modern else 200, body)
 
@@ -195,11 +196,11 @@ def _batch(messages: list[Any], version: Version, host: Host) -> Reply:
         # Whoever asked could not tell the answers apart.
         raise Malformed(INVALID_REQUEST, "Two messages of the batch have the same id.")
     bodies: list[dict[str, Any]] = []
-    room = rendering.MAX_ANSWER_BYTES
+    room = MAX_ANSWER_BYTES
     for message in messages:
         body = _batched(message, version, host, room)
         if body is not None:
-            room -= rendering.wire_bytes(body)
+            room -= wire_bytes(body)
             bodies.append(body)
     return Reply(200, bodies) if bodies else Reply(202)
 
@@ -242,7 +243,7 @@ def _respond(
             check_envelope(request, headers)
         result, tool = _result(request, version, host)
         body = success(id, result)
-        if rendering.wire_bytes(body) > room:
+        if wire_bytes(body) > room:
             raise Failure(INTERNAL_ERROR, "The answer is larger than one answer may be.")
         if result.get("isError"):
             outcome = "tool_error"

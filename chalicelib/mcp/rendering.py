@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from chalicelib.core.settings import ONE_MIB, VERSION
+from chalicelib.core.settings import VERSION
 from chalicelib.mcp.envelope import SERVER_KEY
 from chalicelib.mcp.offers import ABSENT, Offer, ToolResult
 from chalicelib.mcp.versions import SUPPORTED, Version
 
-# An answer is text within the JSON that Lambda returns, at most 6 MB of it.
-MAX_ANSWER_BYTES = 5 * ONE_MIB + 512 * 1024
 # Beyond this, text that only repeats the structured result is left out: it would count twice.
 MAX_REPEATED_BYTES = 256 * 1024
 INSTRUCTIONS = (
@@ -100,11 +97,6 @@ def _is_shown(version: Version, structured: Any) -> bool:
 
 def _repeated_bytes(result: ToolResult) -> int:
     return sum(len(block["text"].encode()) for block in result.content if block.get("type") == "text")
-
-
-def wire_bytes(answer: Any) -> int:
-    """Return how much an answer adds to what Lambda returns, where it is a string within JSON."""
-    return len(json.dumps(json.dumps(answer, ensure_ascii=False), ensure_ascii=False).encode())
 
 
 def _completed(version: Version, result: dict[str, Any]) -> dict[str, Any]:

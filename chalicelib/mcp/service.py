@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Any
 
 from chalicelib.core import paging, telemetry
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import HotplugError, Unavailable
 from chalicelib.core.settings import ONE_MIB
 from chalicelib.mcp.offers import Key, Offer, Provider, ToolResult
 from chalicelib.mcp.protocol import Page, UnknownTool
-from chalicelib.mcp.rendering import wire_bytes
 
 PAGE_LIMIT = 100
 # A schema has up to 256 KiB: a hundred of them would not fit into an answer.
@@ -167,7 +167,8 @@ def explained(error: HotplugError, request_id: str) -> ToolResult:
     upstream = error.extensions.get("upstream")
     if isinstance(upstream, dict):
         lines.append(json.dumps(upstream.get("body"), ensure_ascii=False)[:MAX_UPSTREAM_TEXT])
-    lines += [f"- {one.pointer or '/'}: {one.message}" for one in error.errors[:MAX_EXPLAINED]]
+    violations = [one.as_dict() for one in error.errors]
+    lines += [f"- {one['pointer'] or '/'}: {one['message']}" for one in violations[:MAX_EXPLAINED]]
     if len(error.errors) > MAX_EXPLAINED:
         lines.append(f"- and {len(error.errors) - MAX_EXPLAINED} more")
     if error.retry_after is not None:
@@ -179,6 +180,6 @@ def explained(error: HotplugError, request_id: str) -> ToolResult:
         "status": error.status,
         "detail": error.detail,
         "requestId": request_id,
-        "errors": [violation.as_dict() for violation in error.errors],
+        "errors": violations,
     }
     return ToolResult([{"type": "text", "text": "\n".join(lines)}], structured, is_error=True)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import HotplugError, Invalid, Violation
 from chalicelib.core.strict_json import escape
 from chalicelib.mcp import names
 from chalicelib.mcp.argument_schema import cleaned
 from chalicelib.mcp.offers import Index, Key, Offer, ToolResult
-from chalicelib.mcp.rendering import wire_bytes
 from chalicelib.tools import execution_log, loading, operations, running
 from chalicelib.tools.binding.arguments import ABSENT, Arguments, merge
 from chalicelib.tools.binding.model_schema import model_schema, output_schema

@@ -206,7 +206,12 @@ def list_versions(session: Session, caller: Caller, found: Registration, page: P
     own = found.app_id == caller.app_id
     query = select(PluginVersion).where(PluginVersion.plugin_id == found.plugin_id)
     return list_page(
-        session, query, page, [PluginVersion.id], lambda row: rendering.version(row, found.version, own=own)
+        session,
+        query,
+        page,
+        [PluginVersion.id],
+        lambda row: rendering.version(row, found.version, own=own),
+        large=True,
     )
 
 

@@ -131,7 +131,7 @@ def list_tasks(session: Session, caller: Caller, page: Page, *, state: str | Non
     if state is not None:
         query, index = query.where(PluginInstall.state == state), "ix_t_plugin_install_app_state"
     query = through(query, PluginInstall, index)
-    return list_page(session, query, page, [PluginInstall.id], rendering.install)
+    return list_page(session, query, page, [PluginInstall.id], rendering.install, large=True)
 
 
 def find(session: Session, caller: Caller, install_id: str, *, lock: bool = False) -> PluginInstall:

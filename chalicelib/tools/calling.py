@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.errors import HotplugError, UpstreamFailed
 from chalicelib.core.outbound.app_client import AppHttp
 from chalicelib.core.outbound.client import OutResponse
@@ -21,7 +22,7 @@ DEFAULT_TIMEOUT_MS = 20_000
 MAX_TIMEOUT_MS = 25_000
 # After a failed connection or a 502, 503 or 504; of idempotent methods only.
 RETRIES = 2
-# A function answers with at most 6 MB; base64 and the escapes of JSON have been added by then.
+# Of an answer as it travels, base64 and the escapes of JSON included.
 MAX_ANSWER_BYTES = 5 * ONE_MIB
 # Of an error's body, which is for people to read; a longer one is left out.
 MAX_ERROR_BYTES = 256 * 1024
@@ -116,11 +117,16 @@ def call(http: AppHttp, tokens: Tokens, ready: ReadyCall) -> ToolAnswer:
     if not success:
         raise _upstream_error(answer.status, headers, checked.body)
     found = ToolAnswer(answer.status, headers, checked, float(answer.duration_ms))
-    if _size(found.as_dict()) > MAX_ANSWER_BYTES:
-        raise UpstreamFailed(
-            f"The answer takes more than {MAX_ANSWER_BYTES} bytes as JSON.", code="tool.answer_too_large"
-        )
+    if wire_bytes(found.as_dict()) > MAX_ANSWER_BYTES:
+        raise answer_too_large()
     return found
+
+
+def answer_too_large() -> UpstreamFailed:
+    """Return the error for an answer that no function can hand on."""
+    return UpstreamFailed(
+        f"The answer takes more than {MAX_ANSWER_BYTES} bytes as it travels.", code="tool.answer_too_large"
+    )
 
 
 def _send(

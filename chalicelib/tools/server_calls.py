@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import UpstreamFailed
 from chalicelib.core.keys.app_box import box_of
 from chalicelib.core.outbound.addresses import origin_of
 from chalicelib.tools import credentials
 from chalicelib.tools.authorization import TimeLeft, authorize_server
+from chalicelib.tools.calling import MAX_ANSWER_BYTES, answer_too_large
 from chalicelib.tools.credentials import Credential
 from chalicelib.tools.execution_log import Call
 from chalicelib.tools.mcp_client import client
@@ -61,14 +63,14 @@ def call(
     Raises
     ------
     errors.HotplugError
-        Those of `mcp_client.client`, with `executionId`, after the call was stored.
+        Those of `mcp_client.client`, and `tool.answer_too_large`; with `executionId`, after the call was stored.
     """
 
     def work() -> dict[str, Any]:
         time_left = TimeLeft(timeout_ms / 1000)
         headers = _headers(services, caller, server.server_id, server.url, (), time_left)
         with _watched(services, caller, server.url):
-            return client.call_tool(
+            result = client.call_tool(
                 services.http,
                 server.url,
                 headers,
@@ -77,6 +79,9 @@ def call(
                 timeout_s=time_left.seconds(),
                 dialect=server.dialect,
             )
+        if wire_bytes(result) > MAX_ANSWER_BYTES:
+            raise answer_too_large()
+        return result
 
     return recorded(
         services,

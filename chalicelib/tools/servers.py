@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, undefer
 
 from chalicelib.apps.tenants import hold_owner
 from chalicelib.core import audit
+from chalicelib.core.answers import fitting
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict
@@ -218,7 +219,8 @@ def page_of_tools(tools: Sequence[Mapping[str, Any]], page: Page) -> dict[str, A
     ordered = sorted(tools, key=lambda tool: str(tool["name"]))
     rest = [tool for tool in ordered if position is None or str(tool["name"]) > str(position[0])]
     shown = rest[: page.limit]
-    more = len(rest) > page.limit
+    shown = shown[: fitting(shown)]
+    more = len(rest) > len(shown)
     return {"items": shown, "nextCursor": page.encode([str(shown[-1]["name"])]) if more else None}
 
 

@@ -134,6 +134,9 @@ def _starting() -> Iterator[Hostile]:
     yield _sent("start with two megabytes", {413}, target, {"parameters": {"a": "x" * 2_000_000}})
     half = b'{"parameters": {"a": "\\ud800"}}'
     yield _sent("start with half a character", {400, 404, 422}, target, half)
+    doubled = ",".join(f'"a{number}":1,"a{number}":2' for number in range(10))
+    below = f'{{"{"k" * 400_000}": {{{doubled}}}}}'.encode()
+    yield _sent("start with ten mistakes below a long name", {400}, target, below)
     yield _sent("start as text", {415}, target, b"{}", headers=(("Content-Type", "text/plain"),))
     yield _sent("start with a long key", {400}, target, {}, headers=(*JSON, ("Idempotency-Key", "k" * 300)))
     debug = f"{NOBODYS}/nodes/code::1/debug"

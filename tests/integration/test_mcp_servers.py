@@ -11,7 +11,11 @@ import pytest
 from sqlalchemy import select
 
 from chalicelib.core import process
+from chalicelib.core.answers import MAX_ANSWER_BYTES
+from chalicelib.core.paging import Page
+from chalicelib.tools import server_calls
 from chalicelib.tools.models import ToolExecution
+from chalicelib.tools.servers import page_of_tools
 from tests.http import Client, Deployment, deployed, settings
 from tests.internet import Server
 from tests.mcp_servers import KINDS, OTHER_TOOLS, RESULTS, Kind, Served, official, serving
@@ -91,6 +95,32 @@ def test_a_server_is_asked_registered_listed_and_called(client: Client, reach: A
         ],
         ("echo", "success", None),
     ]
+
+
+def test_a_result_that_no_function_can_hand_on(
+    client: Client, reach: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may answer with 5 MB, which travel as twice as many."""
+    monkeypatch.setattr(server_calls, "MAX_ANSWER_BYTES", 2_000)
+    place = f"{SERVERS}/{register(client, reach())['serverId']}/tools/echo/call"
+    assert client.post(place, {"arguments": {"a": "x"}}).status == 200
+    refused = client.post(place, {"arguments": {"a": '"' * 500}})
+    assert (refused.status, refused.json["code"]) == (502, "tool.answer_too_large")
+    with process.database().reads() as session:
+        row = session.scalars(select(ToolExecution).order_by(ToolExecution.id.desc())).first()
+    assert row is not None
+    assert (row.execution_id, row.error_code) == (refused.json["executionId"], "tool.answer_too_large")
+
+
+def test_a_listing_of_large_tools_ends_its_pages_earlier() -> None:
+    tools = [{"name": f"t{number}", "description": "x" * (MAX_ANSWER_BYTES // 3)} for number in range(5)]
+    seen: list[list[str]] = []
+    cursor = None
+    while not seen or cursor:
+        shown = page_of_tools(tools, Page(100, cursor, {"$app": 1}, b"key"))
+        seen.append([tool["name"] for tool in shown["items"]])
+        cursor = shown["nextCursor"]
+    assert seen == [["t0", "t1"], ["t2", "t3"], ["t4"]]
 
 
 def test_a_listing_of_many_pages_is_kept_whole(client: Client, reach: Any) -> None:

@@ -130,6 +130,48 @@ def test_of_several_answers_one_counts(
     assert len(executions.answered) == 1
 
 
+@pytest.mark.parametrize("free", [0, 2])
+def test_runs_that_waited_go_on_within_the_share_of_their_app(
+    deployment: Deployment, publisher: Client, executions: InProcess, free: int
+) -> None:
+    """An app could let a hundred runs wait for an answer, which need no place, and let all go on at once."""
+    flow_id, who = published(publisher, asking()), caller(publisher)
+    waiting = [publisher.post(f"{FLOWS}/{flow_id}/runs", {}).json for _ in range(WRITERS)]
+    others = published(publisher, greeting())
+    held = [begin(publisher, others, mode="durable") for _ in range(settings().max_runs - free)]
+    # WHEN all are answered at once, and what is handed over does not arrive: none of them ends meanwhile
+    executions.is_away = True
+    with functions(deployment.url, WRITERS) as databases:
+        services = [replace(flow_services.flow_services(), database=one) for one in databases]
+
+        def work(number: int) -> Any:
+            run = waiting[number]
+            event = run["event"]["eventId"]
+            return tried(lambda: resuming.resume(services[number], who, run["runId"], event, "resume", "Yes"))
+
+        found = at_once(work, WRITERS)
+    executions.is_away = False
+    # THEN as many go on as there is room for, and the others wait as before
+    refused = [run for run, one in zip(waiting, found, strict=True) if one is not None]
+    assert {(type(one), one.code) for one in found if one is not None} == {(TooManyRequests, "run.too_many")}
+    assert len(refused) == WRITERS - free
+    path = f"{RUNS}/{refused[0]['runId']}"
+    assert publisher.get(path).json["event"] == refused[0]["event"]
+    answer = {"eventId": refused[0]["event"]["eventId"], "action": "resume", "content": "No"}
+    told = publisher.post(f"{path}/resume", answer)
+    assert (told.status, told.headers["retry-after"]) == (429, "1")
+    # One that ends needs no place; one for whom there is room again goes on, and gives its place back.
+    last = {**answer, "eventId": refused[1]["event"]["eventId"], "action": "abort"}
+    assert publisher.post(f"{RUNS}/{refused[1]['runId']}/resume", last).status == 202
+    assert publisher.post(f"{RUNS}/{held[0].run_id}/cancel").status == 200
+    done = publisher.post(f"{path}/resume", {**answer, "waitSeconds": 20})
+    assert (done.status, done.json["state"]) == (200, "succeeded"), done.body
+    assert (
+        publisher.post(f"{FLOWS}/{others}/runs", {"mode": "express", "parameters": {"query": "x"}}).status
+        == 200
+    )
+
+
 # -- cancelling what works -----------------------------------------------------------------------------------------
 
 

@@ -207,6 +207,15 @@ LIMITS = {
         "  except OSError: pass",
         "output",
     ),
+    "frames of another execution without end": (
+        "import os\npipe = context.http._pipe._outgoing\nwhile True: os.write(pipe, b'\\x00\\x00\\x00\\x02{}' * 1000)",
+        "timeout",
+    ),
+    "a frame byte by byte": (
+        "import os\npipe = context.http._pipe._outgoing\nos.write(pipe, b'\\x00\\x50\\x00\\x00')\n"
+        "while True: os.write(pipe, b' ')",
+        "timeout",
+    ),
     "stop itself": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", "timeout"),
 }
 

@@ -108,7 +108,7 @@ def list_messages(
     index = thread_index(model)
     if index is not None:
         query = paging.through(query, model, index)
-    found = list_page(session, query, page, (model.created_at, model.id), rendering.message)
+    found = list_page(session, query, page, (model.created_at, model.id), rendering.message, large=True)
     if not found["items"] and page.cursor is None:
         raise _not_found()
     return found

@@ -36,6 +36,7 @@ CONCURRENCY = 16
 MAX_OPERATIONS = 2_900
 """The service ends an execution at 3,000 operations. Its own, of which we do not know, need room."""
 MAX_NAME = 200
+LOOK_S = 1.0
 
 Asked = Callable[[Question, str], None]
 """Gets a question with the id of its callback."""
@@ -67,7 +68,7 @@ class DurableSteps:
     Parameters
     ----------
     check
-        Raises Interrupt to end the run; called before each round.
+        Raises Interrupt to end the run; called before each round, and about once a second while the run computes.
     asking, asked, answered
         Called whenever a question comes up, when it has to wait for its answer, and when it has one; each with the
         question and the id of its callback.
@@ -90,6 +91,7 @@ class DurableSteps:
         self._context, self._attempt, self._handlers = context, attempt, handlers
         self._decisions = ErrorContext(run_id)
         self._before_round, self._asked, self._answered = check, asked, answered
+        self._looked_at = time.monotonic()
         self._asking = asking
         self._values = values or Values()
         self._most = most
@@ -108,7 +110,7 @@ class DurableSteps:
             ParallelConfig,
         )
 
-        self._before_round()
+        self._look()
         works, self._round = self._round, []
         self._count(len(works) + (len(works) > 1))
         if len(works) == 1:
@@ -131,7 +133,7 @@ class DurableSteps:
         from aws_durable_execution_sdk_python.config import CallbackConfig, Duration
         from aws_durable_execution_sdk_python.exceptions import CallbackError, SuspendExecution
 
-        self._before_round()
+        self._look()
         self._count(1)
         timeout = Duration.from_seconds(max(1, math.ceil(question.timeout_s)))
         callback: Any = self._context.create_callback(
@@ -151,7 +153,14 @@ class DurableSteps:
         return Answer(given["action"], given.get("content"))
 
     def check(self) -> None:
-        """Nothing: between two rounds a run only computes."""
+        """Do now and then what is done before each round. A run may compute for minutes without one: what it told would
+        fill the memory meanwhile, and nobody could end it."""
+        if time.monotonic() - self._looked_at >= LOOK_S:
+            self._look()
+
+    def _look(self) -> None:
+        self._before_round()
+        self._looked_at = time.monotonic()
 
     def close(self) -> None:
         """Wait for the threads of attempts that took too long; each of their calls has a time limit of its own."""

@@ -31,7 +31,7 @@ from chalicelib.flows.engine.errors import (
 from chalicelib.flows.engine.frame import Frame, Takes
 from chalicelib.flows.engine.held import Held
 from chalicelib.flows.engine.inputs import inputs_of
-from chalicelib.flows.engine.outcome import MAX_ANSWER, Outcome, RunError, RunFailed, answer_of, content_of
+from chalicelib.flows.engine.outcome import Outcome, RunError, RunFailed, answer_of, content_of, cut_content
 from chalicelib.flows.engine.owners import Owner, check_depth, subflow_outputs
 from chalicelib.flows.engine.passes import PASSES
 from chalicelib.flows.engine.plan import Plan
@@ -103,7 +103,7 @@ class Interpreter:
         return Outcome(SUCCEEDED, outputs, content, None, self._usage)
 
     def _failed(self, root: Frame, error: RunError, state: str) -> Outcome:
-        return Outcome(state, {}, content_of(root)[:MAX_ANSWER], error, self._usage)
+        return Outcome(state, {}, cut_content(content_of(root)), error, self._usage)
 
     def _until_nothing_is_left(self) -> None:
         while True:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.core.answers import wire_bytes
 from chalicelib.core.llm.model import Usage
 from chalicelib.flows.engine.errors import BRANCH_FAILED, NODE_FAILED
 from chalicelib.flows.engine.frame import Frame
 
 MAX_ANSWER = 5 * 1024 * 1024
-"""Bytes of the outputs and the content that a run ends with: a function answers with no more than 6 MB."""
+"""Bytes of the outputs and the content that a run ends with, as an answer carries them."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,17 @@ def answer_of(root: Frame) -> tuple[Mapping[str, Any], str]:
     outputs, content = root.result(), content_of(root)
     if outputs is None:
         raise RunFailed(RunError(BRANCH_FAILED, "No branch led to an end node.", None))
-    text = json.dumps(outputs, ensure_ascii=False, separators=(",", ":"))
-    if sum(len(part.encode("utf-8", "surrogatepass")) for part in (content, text)) > MAX_ANSWER:
-        message = f"Outputs and content are larger than {MAX_ANSWER} bytes."
+    if wire_bytes([outputs, content]) > MAX_ANSWER:
+        message = f"Outputs and content take more than {MAX_ANSWER} bytes of an answer."
         raise RunFailed(RunError(NODE_FAILED, message, None))
     return outputs, content
+
+
+def cut_content(text: str) -> str:
+    """Return as much of the beginning of a failed run's content as an answer carries."""
+    while wire_bytes(text) > MAX_ANSWER:
+        text = text[: len(text) // 2]
+    return text
 
 
 def content_of(home: Frame) -> str:

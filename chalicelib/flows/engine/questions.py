@@ -15,6 +15,8 @@ from chalicelib.flows.engine.steps import Answer, Question
 
 QUESTION = "question-answer"
 DEFAULT_TIMEOUT_MINUTES = 24 * 60
+MAX_QUESTION = 64 * 1024
+"""Characters. A question stands in the run's row while it waits, and in every answer about the run."""
 
 
 def question_of(node: Node, key: str, inputs: Mapping[str, Any]) -> Question:
@@ -23,12 +25,15 @@ def question_of(node: Node, key: str, inputs: Mapping[str, Any]) -> Question:
     Raises
     ------
     NodeError
-        The question's template does not render.
+        The question's template does not render, or to more than 65,536 characters.
     """
     try:
         text = Template.parse(node.params["question"]).render(inputs)
     except TemplateError as error:
         raise NodeError(NODE_FAILED, f"question {error}", is_transient=False) from error
+    if len(text) > MAX_QUESTION:
+        message = f"The question has more than {MAX_QUESTION} characters."
+        raise NodeError(NODE_FAILED, message, is_transient=False)
     options = tuple(
         {
             "id": plain_handle(option["id"]),

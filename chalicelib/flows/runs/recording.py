@@ -19,6 +19,9 @@ from chalicelib.flows.runs.models import FlowRunEvent, FlowRunNode
 
 MAX_VALUE = 256 * 1024
 """Characters of a node's inputs, or of its outputs, as JSON, that the trace keeps."""
+MAX_TRACE = 32 * 1024 * 1024
+"""Characters of inputs and outputs that the trace of one run keeps: a large value may be the input of ten thousand
+passes, and takes no more memory for that, but its space in each of their rows."""
 MAX_FRAME_CONTENT = 64 * 1024
 """Characters of content that one frame carries."""
 ROWS_A_STATEMENT = 500
@@ -42,6 +45,7 @@ class Recorder:
         self.exchanges: list[tuple[str, int, Exchange]] = []
         self._stored_frames, self._stored_nodes = stored_frames, stored_nodes
         self._seq = 0
+        self._room = MAX_TRACE
         self._frames: list[dict[str, Any]] = []
         self._nodes: list[dict[str, Any]] = []
 
@@ -52,8 +56,10 @@ class Recorder:
 
     def ended(self, record: NodeRecord, content: str | None, progress: float) -> None:
         self.progress = progress
+        # Of what is stored already too: a run that is replayed has the room left that it had before.
+        values = {"inputs": self._kept(record.inputs), "outputs": self._kept(record.outputs)}
         if record.position >= self._stored_nodes:
-            self._nodes.append(_row(self.run_id, record))
+            self._nodes.append({**_row(self.run_id, record), **values})
         error = _error(record.error_code, record.error_message)
         about: dict[str, Any] = {"nodeId": record.node_id, "nodeKey": record.key}
         if content is not None:
@@ -61,6 +67,14 @@ class Recorder:
         if error is not None:
             about["error"] = error
         self.tell(f"node.{record.state}", **about)
+
+    def _kept(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the trace keeps of a node's inputs or outputs; nothing once there is no room."""
+        if self._room <= 0:
+            return {"omitted": True}
+        kept, characters = _bounded(values)
+        self._room -= characters
+        return kept
 
     def remember(self, node_id: str, flow_id: int, exchange: Exchange) -> None:
         self.exchanges.append((node_id, flow_id, exchange))
@@ -134,8 +148,6 @@ def _row(run_id: str, record: NodeRecord) -> dict[str, Any]:
         "alias_name": record.alias_name[:255],
         "attempt": record.attempt,
         "state": record.state,
-        "inputs": _bounded(record.inputs),
-        "outputs": _bounded(record.outputs),
         "error": _error(record.error_code, record.error_message),
         "usage": record.usage.as_dict() if record.usage.calls else None,
         "started_at": None if record.started_at is None else datetime.fromisoformat(record.started_at),
@@ -143,11 +155,13 @@ def _row(run_id: str, record: NodeRecord) -> dict[str, Any]:
     }
 
 
-def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as they are kept: those that make the whole too large are replaced by how large they are."""
+def _bounded(values: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Values as they are kept, and about how many characters those are: values that make the whole too large are
+    replaced by how large they are."""
     kept = dict(values)
-    if len(json.dumps(kept, ensure_ascii=False)) <= MAX_VALUE:
-        return kept
+    whole = len(json.dumps(kept, ensure_ascii=False))
+    if whole <= MAX_VALUE:
+        return kept, whole
     sizes = {name: len(json.dumps(value, ensure_ascii=False)) for name, value in kept.items()}
     total = sum(sizes.values())
     for name in sorted(sizes, key=lambda one: -sizes[one]):
@@ -155,4 +169,4 @@ def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
         total -= sizes[name]
         if total <= MAX_VALUE // 2:
             break
-    return kept
+    return kept, total

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
+from chalicelib.core.answers import fitting
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import NotFound
 from chalicelib.core.ids import ULID_PATTERN
@@ -98,7 +99,7 @@ def list_runs(session: Session, caller: Caller, flow_id: int, page: Page) -> dic
 def list_nodes(session: Session, run_id: str, page: Page) -> dict[str, Any]:
     """Return a page of the nodes of a run that have ended, in the order of their ends."""
     query = select(FlowRunNode).where(FlowRunNode.run_id == run_id)
-    return list_page(session, query, page, [FlowRunNode.position], _node, descending=False)
+    return list_page(session, query, page, [FlowRunNode.position], _node, descending=False, large=True)
 
 
 def node_states(session: Session, row: FlowRun) -> dict[str, str]:
@@ -134,15 +135,18 @@ def draft_data(session: Session, row: FlowRun) -> str:
     return text
 
 
-def frames(session: Session, run_id: str, after: int) -> list[dict[str, Any]]:
-    """Return up to 500 frames of a run behind the number `after`."""
+def frames(session: Session, run_id: str, after: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the frames of a run behind the number `after`, as many as one answer holds, and whether there are more."""
     query = (
         select(FlowRunEvent.frame)
         .where(FlowRunEvent.run_id == run_id, FlowRunEvent.seq > after)
         .order_by(FlowRunEvent.seq)
-        .limit(MOST_FRAMES)
+        .limit(MOST_FRAMES + 1)
     )
-    return list(session.scalars(query))
+    found = list(session.scalars(query))
+    shown = found[:MOST_FRAMES]
+    shown = shown[: fitting(shown)]
+    return shown, len(shown) < len(found)
 
 
 def _node(row: FlowRunNode) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -24,6 +24,7 @@ from chalicelib.flows.runs.models import FlowRun, FlowRunData
 from chalicelib.flows.runs.names import AUTO, DURABLE, EXPRESS, QUEUED, RUNNING
 from chalicelib.flows.runs.plans import Runnable
 
+T = TypeVar("T")
 LEASE_S = 30
 """For how long an express run may be silent before the sweep takes its function for dead."""
 RESEND_S = 60
@@ -107,14 +108,24 @@ def begin(
     author = plans.author_of(cache, caller, runnable.author_id)
     scope = Scope(run_id, caller, author, runnable.flow_id, wanted.uid, wanted.chat_id, wanted.keeps_history)
     begun = Begun(run_id, mode, runnable, scope, wanted)
+    with_place(lambda: database.run(lambda session: _store(session, begun)))
+    return begun
+
+
+def with_place(work: Callable[[], T]) -> T:
+    """Return what a unit gives that takes a `free_slot`; it is repeated where another run took the same one.
+
+    Raises
+    ------
+    errors.TooManyRequests
+        `run.too_many`
+    """
     # Each place that is lost was won by another run; one try more for the data, which two runs may store at once.
     for _ in range(settings().max_runs + 1):
-        slot = _free_slot(database, caller.app_id)
         try:
-            database.run(lambda session, slot=slot: _store(session, begun, slot))  # type: ignore[misc]
+            return work()
         except IntegrityError:
             continue
-        return begun
     raise _full()
 
 
@@ -144,10 +155,16 @@ def _use(session: Unit, digest: str, now: datetime) -> None:
     )
 
 
-def _free_slot(database: DatabaseService, app_id: int) -> int:
+def free_slot(session: Unit, app_id: int) -> int:
+    """Return a place among the runs of an app that seems free; the unique index decides.
+
+    Raises
+    ------
+    errors.TooManyRequests
+        `run.too_many`
+    """
     most = settings().max_runs
-    with database.reads() as session:
-        taken = set(session.scalars(select(FlowRun.slot).where(FlowRun.app_id == app_id, FlowRun.slot >= 0)))
+    taken = set(session.scalars(select(FlowRun.slot).where(FlowRun.app_id == app_id, FlowRun.slot >= 0)))
     free = [slot for slot in range(most) if slot not in taken]
     if not free:
         raise _full()
@@ -155,8 +172,9 @@ def _free_slot(database: DatabaseService, app_id: int) -> int:
     return secrets.choice(free)
 
 
-def _store(session: Unit, begun: Begun, slot: int) -> None:
+def _store(session: Unit, begun: Begun) -> None:
     now = datetime.now(UTC)
+    slot = free_slot(session, begun.scope.caller.app_id)
     is_durable = begun.mode == DURABLE
     wanted, runnable = begun.wanted, begun.runnable
     if is_durable or not runnable.version:

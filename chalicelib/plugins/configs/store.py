@@ -101,7 +101,9 @@ def list_configs(
             PluginConfig.scope == USER, PluginConfig.scope_id == scope_id(USER, caller.app_id, subject)
         )
     schema = schema_of(found)
-    return list_page(session, query, page, [PluginConfig.id], lambda row: rendered(row, schema, caller))
+    return list_page(
+        session, query, page, [PluginConfig.id], lambda row: rendered(row, schema, caller), large=True
+    )
 
 
 # -- writing: a draft, then a unit of work --------------------------------------------------------------------------

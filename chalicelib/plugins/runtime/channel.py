@@ -7,6 +7,7 @@ import json
 import os
 import select
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from chalicelib.plugins.runtime.log import Log
 
 MAX_FRAME_BYTES = MAX_RESULT_BYTES + ONE_MIB
 CHUNK = 64 * 1024
+MOST_READS = 16
 WATCH_INTERVAL_S = 0.2
 
 
@@ -36,7 +38,7 @@ def _nothing() -> None:
 class Channel:
     """The runtime's ends of a child's pipes.
 
-    `watch` is called every WATCH_INTERVAL_S of a wait; it ends the wait by raising. `frame_bytes` is the length of
+    `watch` is called about every WATCH_INTERVAL_S; it ends what goes on by raising. `frame_bytes` is the length of
     the last frame that was received.
 
     Parameters
@@ -51,6 +53,7 @@ class Channel:
         self._received = bytearray()
         self.frame_bytes = 0
         self._log_open = True
+        self._watch_at = 0.0
         self.watch: Callable[[], None] = _nothing
         for descriptor in (outgoing, incoming, log):
             os.set_blocking(descriptor, False)
@@ -86,6 +89,7 @@ class Channel:
         ChildEnded
             The child is gone.
         """
+        self._look(deadline)
         frame = self._frame()
         while frame is None:
             self._wait(deadline, log, writing=False)
@@ -97,7 +101,10 @@ class Channel:
 
     def drain(self, log: Log) -> None:
         """Take what the child has written to its log so far."""
-        while self._log_open and self._read_log(log):
+        # What it writes meanwhile could go on for ever; what it had written before is in the first of these.
+        for _ in range(MOST_READS):
+            if not self._log_open or not self._read_log(log):
+                return
             if len(select.select([self._log], [], [], 0)[0]) == 0:
                 return
 
@@ -131,6 +138,7 @@ class Channel:
         never get to read its pipe."""
         reads = [self._log] if self._log_open else []
         while True:
+            self._look(deadline)
             ready, writable, _ = select.select(
                 [*reads, *([] if writing else [self._incoming])],
                 [self._outgoing] if writing else [],
@@ -141,8 +149,15 @@ class Channel:
                 reads = []
             if writable or self._incoming in ready:
                 return
-            if deadline.passed:
-                raise timed_out()
+
+    def _look(self, deadline: Deadline) -> None:
+        """Raise where the child's time is over: asked before each wait and each frame, because a child that sends byte
+        after byte, or frame after frame, never lets a wait end for want of something to read."""
+        if deadline.passed:
+            raise timed_out()
+        now = time.monotonic()
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH_INTERVAL_S
             self.watch()
 
     def _read_log(self, log: Log) -> bool:

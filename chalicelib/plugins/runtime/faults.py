@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from chalicelib.core import strict_json
+from chalicelib.core.answers import MAX_ANSWER_BYTES, wire_bytes
 from chalicelib.core.errors import HotplugError, Invalid, UpstreamFailed
 
 ONE_MIB = 1024 * 1024
 
 MAX_RESULT_BYTES = 5 * ONE_MIB
 """Of a result as JSON: Lambda's own limit for an answer is 6 MB, and logs and figures travel with it."""
-
-MAX_TRAVELLING_BYTES = 6 * ONE_MIB - ONE_MIB // 2
-"""Of a result as it travels: JSON text within the JSON of the API function's answer, where each quote and backslash
-has become two to four bytes. What is left of Lambda's 6 MB is for the log and the envelope."""
 
 MAX_LOG_BYTES = 64 * 1024
 MAX_MESSAGE_LENGTH = 2_000
@@ -141,12 +136,9 @@ def check_travels(result: Any, size: int) -> None:
     PluginFault
         `plugin.result_too_large`. Without it the run is stored as a success whose answer nobody gets.
     """
-    if size * 3 <= MAX_TRAVELLING_BYTES:
+    if size * 3 <= MAX_ANSWER_BYTES:
         return
-    inner = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    # Lambda's runtime client escapes what is not ASCII before Python 3.12.
-    outer = json.dumps(inner, ensure_ascii=sys.version_info < (3, 12))
-    if len(outer.encode("utf-8")) > MAX_TRAVELLING_BYTES:
+    if wire_bytes(result) > MAX_ANSWER_BYTES:
         raise result_too_large()
 
 

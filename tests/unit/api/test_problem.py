@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from chalicelib.api.problem import PROBLEM, problem
-from chalicelib.core import errors
+from chalicelib.core import errors, strict_json
 from chalicelib.core.errors import HotplugError, Violation
 from chalicelib.core.json_schema.schemas import violations
 
@@ -51,3 +55,17 @@ def test_405_names_the_methods_that_there_are() -> None:
     assert (headers["Allow"], document["allow"]) == ("GET, POST", ["GET", "POST"])
     _, headers = problem(errors.MethodNotAllowed(), instance="/", request_id="r")
     assert "Allow" not in headers
+
+
+def test_a_name_of_a_megabyte_does_not_come_back_with_each_violation_below_it() -> None:
+    body = json.dumps({"k" * 400_000: [{"a": 1}] * 100})[:-3] + ', "b": 1, "b": 2}]}'
+    doubled = body.replace('"a": 1', '"a": 1, "a": 2')
+    with pytest.raises(errors.Invalid) as caught:
+        strict_json.parse(doubled.encode(), max_bytes=1_000_000)
+    document, _ = problem(caught.value, instance="/x", request_id="r")
+    assert len(document["errors"]) == 100
+    assert len(json.dumps(document)) < 300_000
+    first = document["errors"][0]
+    assert (len(first["pointer"]), first["pointer"][:3], first["pointer"][-1]) == (1_024, "/kk", "…")
+    assert Violation("/a", "r", "m" * 5_000).as_dict()["message"] == "m" * 1_023 + "…"
+    assert Violation("/" + "a" * 1_023, "r", "m").as_dict()["pointer"] == "/" + "a" * 1_023

@@ -86,6 +86,20 @@ def test_anything_else_gets_one_answer(cache: HotCache, header: str | None) -> N
     assert "s3cret" not in refused.value.detail
 
 
+@pytest.mark.parametrize("key", ["key ", " key", "k ey"])
+def test_a_key_with_a_blank_is_not_looked_up(
+    cache: HotCache, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """MySQL would find `key` for `key `: one credential under many names."""
+
+    def load(*_: object) -> None:
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(cache, "load", load)
+    with pytest.raises(Unauthenticated):
+        login(cache, "Bearer " + base64.b64encode(f"{key}:s3cret:with:colons".encode()).decode())
+
+
 def test_the_hash_of_the_secret_is_no_secret(cache: HotCache) -> None:
     with pytest.raises(Unauthenticated):
         login(cache, f"Bearer key:{hash_secret('s3cret:with:colons').hex()}")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from chalicelib.apps.models import App
+from chalicelib.core.answers import MAX_ANSWER_BYTES
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import BadRequest
 from chalicelib.core.paging import Page, list_page
@@ -147,3 +148,27 @@ def test_pages_of_rows_that_meet_one_of_several_conditions_are_those_of_the_or(
         cursor, pages = answer["nextCursor"], pages + 1
 
     assert seen == [number for number in expected if number != 6]
+
+
+def test_a_page_of_large_items_ends_before_the_answer_is_too_large(database: DatabaseService) -> None:
+    # GIVEN rows of which two fit one answer, and one that fits none
+    with database.session_getter() as session:
+        session.add_all(App(id=number, name="a", alias_id=f"app-{number}") for number in range(1, 8))
+    sizes = {4: MAX_ANSWER_BYTES + 1}
+    seen: list[list[int]] = []
+    cursor = None
+    while not seen or cursor:
+        with database.reads() as session:
+            answer = list_page(
+                session,
+                select(App),
+                page(cursor, limit=5),
+                [App.id],
+                lambda app: {"id": app.id, "text": "x" * sizes.get(app.id, MAX_ANSWER_BYTES // 3)},
+                descending=False,
+                large=True,
+            )
+        seen.append([item["id"] for item in answer["items"]])
+        cursor = answer["nextCursor"]
+    # THEN every row is shown once, however large it is
+    assert seen == [[1, 2], [3], [4], [5, 6], [7]]

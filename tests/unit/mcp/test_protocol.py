@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from chalicelib.core.answers import MAX_ANSWER_BYTES
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.settings import VERSION
 from chalicelib.mcp.offers import ABSENT, ToolResult
 from chalicelib.mcp.protocol import MAX_BATCH, Reply, answer, handle
-from chalicelib.mcp.rendering import INSTRUCTIONS, MAX_ANSWER_BYTES, MAX_REPEATED_BYTES
+from chalicelib.mcp.rendering import INSTRUCTIONS, MAX_REPEATED_BYTES
 from tests.fakes.mcp_host import MemoryHost
 
 OLD = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")

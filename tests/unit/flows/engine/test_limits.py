@@ -127,7 +127,7 @@ class Kept(Values):
 @BOTH
 def test_megabytes_pass_through(how: How) -> None:
     more = {"values": Kept()} if how is durable else {}
-    text = "é" * (2 * MIB)
+    text = "é" * (800 * 1024)
     data = flow(
         [
             start(),
@@ -145,7 +145,7 @@ def test_an_answer_is_no_larger_than_a_function_gives(how: How) -> None:
     data = flow([start(), end(ref("t", START, "query"))])
     assert failure(how(data, {"query": "x" * 3 * MIB})[0]) == (
         22302,
-        f"Outputs and content are larger than {MAX_ANSWER} bytes.",
+        f"Outputs and content take more than {MAX_ANSWER} bytes of an answer.",
         None,
     )
 
@@ -154,6 +154,21 @@ def test_an_answer_is_measured_in_bytes() -> None:
     data = flow([start(), end(ref("t", START, "query"), template="")])
     assert express(data, {"query": "x" * (2 * MIB)})[0].state == "succeeded"
     assert express(data, {"query": "😀" * (2 * MIB)})[0].state == "failed"
+
+
+def test_an_answer_is_measured_as_it_travels() -> None:
+    """A text of quotation marks is four times as long where Lambda carries it: the run would have succeeded, and
+    whoever waits for it would have been told that the function failed."""
+    data = flow([start(), end(ref("t", START, "query"), template="")])
+    assert express(data, {"query": '"' * MIB})[0].state == "succeeded"
+    assert express(data, {"query": '"' * (2 * MIB)})[0].state == "failed"
+
+
+def test_what_a_failed_run_said_is_cut_to_what_travels() -> None:
+    said = message("message::1", "{{t}}", ref("t", START, "query"))
+    outcome, _ = express(flow([start(), said, end()]), {"query": '"' * (2 * MIB)})
+    assert outcome.state == "failed"
+    assert outcome.content == '"' * (MIB + 1)
 
 
 def doubling(count: int) -> Data:
