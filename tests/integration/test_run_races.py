@@ -20,7 +20,7 @@ from chalicelib.flows import services as flow_services
 from chalicelib.flows.engine.call import Call, Result
 from chalicelib.flows.nodes import table
 from chalicelib.flows.runs import plans, resuming, starting
-from chalicelib.flows.runs.models import FlowRun
+from chalicelib.flows.runs.models import FlowRun, FlowRunData
 from chalicelib.flows.runs.starting import Wanted
 from tests.executions import InProcess, running_flows
 from tests.flow_builders import chain, code, end, flow, start
@@ -277,3 +277,14 @@ def test_a_cancelled_run_gives_its_place_back_once(publisher: Client) -> None:
     change(run_id, cancel=0)
     assert [publisher.post(f"{RUNS}/{run_id}/cancel").json["state"] for _ in range(2)] == ["cancelled"] * 2
     assert active(caller(publisher).app_id) == 0
+
+
+def test_runs_that_meet_a_sub_flow_for_the_first_time_keep_its_data_once(deployment: Deployment) -> None:
+    """Whoever comes second has not failed: what it was about to keep is kept."""
+    with functions(process.database().database_url, WRITERS) as databases:
+        for number in range(10):
+            digest = f"{number:064x}"
+            at_once(lambda one, digest=digest: starting.keep_data(databases[one], digest, "{}"), WRITERS)  # type: ignore[misc]
+            with process.database().reads() as session:
+                kept = session.scalars(select(FlowRunData.data).where(FlowRunData.digest == digest)).all()
+            assert kept == ["{}"]

@@ -285,8 +285,7 @@ class DurableRun:
 
     def _resolve(self, call: Call) -> Result:
         result, text = plans.resolve_subflow(self._services.cache, call)
-        digest = result.outputs["digest"]
-        self._services.database.run(lambda session: keep_data(session, digest, text, datetime.now(UTC)))
+        keep_data(self._services.database, result.outputs["digest"], text)
         return result
 
     def _open_subflow(self, scope: Scope, _node: Any, found: Mapping[str, Any]) -> tuple[Plan, Scope]:

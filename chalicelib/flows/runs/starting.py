@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from chalicelib.core.caller import Caller
-from chalicelib.core.database import DatabaseService, Unit
+from chalicelib.core.database import DatabaseService, Unit, is_duplicate
 from chalicelib.core.errors import Invalid, TooManyRequests, Violation
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.ids import new_ulid
@@ -124,25 +124,41 @@ def with_place(work: Callable[[], T]) -> T:
     for _ in range(settings().max_runs + 1):
         try:
             return work()
-        except IntegrityError:
+        except IntegrityError as error:
+            if not is_duplicate(error):
+                raise
             continue
     raise _full()
 
 
-def keep_data(session: Unit, digest: str, text: str, now: datetime) -> None:
-    """Keep the data that a run runs for as long as runs of it may wait."""
-    known = select(FlowRunData.digest).where(FlowRunData.digest == digest)
-    if session.scalar(known) is None:
-        session.add(FlowRunData(digest=digest, data=text, used_at=now))
-        session.flush()
-    else:
-        _use(session, digest, now)
+def keep_data(database: DatabaseService, digest: str, text: str) -> None:
+    """Keep the data that a run runs, for as long as runs of it may wait. Not inside a unit."""
+
+    def keep(session: Unit) -> None:
+        _keep(session, digest, text, datetime.now(UTC))
+
+    try:
+        database.run(keep)
+    except IntegrityError as error:
+        if not is_duplicate(error):
+            raise
+        # Another run has stored it meanwhile: it is there now.
+        database.run(keep)
 
 
 def read_data(session: Unit, digest: str, now: datetime) -> str:
     """Return what a run runs, and note, at most once a day, that it is still needed."""
     _use(session, digest, now)
     return session.scalars(select(FlowRunData.data).where(FlowRunData.digest == digest)).one()
+
+
+def _keep(session: Unit, digest: str, text: str, now: datetime) -> None:
+    known = select(FlowRunData.digest).where(FlowRunData.digest == digest)
+    if session.scalar(known) is None:
+        session.add(FlowRunData(digest=digest, data=text, used_at=now))
+        session.flush()
+    else:
+        _use(session, digest, now)
 
 
 def _use(session: Unit, digest: str, now: datetime) -> None:
@@ -179,7 +195,7 @@ def _store(session: Unit, begun: Begun) -> None:
     wanted, runnable = begun.wanted, begun.runnable
     if is_durable or not runnable.version:
         # Replayed, or drawn later: what was run of a draft, or of a part of one, stands nowhere else.
-        keep_data(session, runnable.digest, runnable.text, now)
+        _keep(session, runnable.digest, runnable.text, now)
     caller = begun.scope.caller
     session.add(
         FlowRun(
