@@ -60,7 +60,8 @@ class QueuePoller:
     async def close(self) -> None:
         """Wait for the thread; its long poll must have ended, which stopping the queue's server sees to."""
         self.stop()
-        await asyncio.to_thread(self._thread.join, LONG_POLL_S + 5)
+        if self._thread.ident is not None:  # else the stack came to an end before it could begin
+            await asyncio.to_thread(self._thread.join, LONG_POLL_S + 5)
         for future in list(self._running):
             future.cancel()
 

@@ -239,18 +239,15 @@ class LocalStack:
 
     def stop(self) -> None:
         """End everything that was started, in order: the front, the functions, S3 last, so that it saves its state."""
-        if self._thread is not None:
-            try:
+        try:
+            if self._thread is not None:
                 self._call(self._stop())
-            finally:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-                self._loop.close()
-                self._thread = None
-        for handler in list(self._log.handlers):
-            self._log.removeHandler(handler)
-            handler.close()
-        self._state.close()
+        finally:
+            self._end_loop()
+            for handler in list(self._log.handlers):
+                self._log.removeHandler(handler)
+                handler.close()
+            self._state.close()
 
     async def _start(self) -> None:
         self._table = await asyncio.to_thread(
@@ -360,6 +357,13 @@ class LocalStack:
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+
+    def _end_loop(self) -> None:
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._thread = None
 
     def _call(self, work: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT_S) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -483,6 +483,16 @@ def test_an_application_that_fails_to_start_is_reported(tmp_path: Path) -> None:
         LocalStack(tmp_path / "state", task_root=tmp_path).start()
 
 
+def test_a_stack_whose_port_is_taken_says_so_and_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as taken,
+        pytest.raises(StackFailed, match="address already in use"),
+    ):
+        probe(tmp_path, port=taken.getsockname()[1]).start()
+    with probe(tmp_path) as stack:
+        assert call(stack, "GET", "/api/v1/who").status == 200
+
+
 SERVE = """
 import sys, time
 from pathlib import Path
