@@ -90,8 +90,8 @@ def get_move(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "DELETE", "/agents/{agentName}/moves/{moveId}", role="admin", errors=(409,), returns={200: MOVE},
-    summary="Cancel a move that goes on; nothing is lost",
+    blueprint, "DELETE", "/agents/{agentName}/moves/{moveId}", role="admin", if_match="honoured", errors=(409,),
+    returns={200: MOVE}, summary="Cancel a move that goes on; nothing is lost",
 )  # fmt: skip
 def cancel_move(request: Request) -> Answer:
     from chalicelib.agents.moves import service
@@ -99,7 +99,7 @@ def cancel_move(request: Request) -> Answer:
     name, move_id = _known(request), request.path["moveId"]
 
     def work(session: Any) -> dict[str, Any]:
-        service.cancel(session, request.caller, name, move_id)
+        service.cancel(session, request.caller, name, move_id, request.if_match)
         return service.get_move(session, name, move_id)
 
     return request.write(work)

@@ -27,12 +27,14 @@ def list_licenses(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "PUT", "/flows/{flowId}/licenses/{aliasId}", role="publisher", body=LICENSE_STATUS,
-    returns={200: LICENSE}, summary="License a flow to an app, or refuse it every further run",
+    blueprint, "PUT", "/flows/{flowId}/licenses/{aliasId}", role="publisher", if_match="honoured",
+    body=LICENSE_STATUS, returns={200: LICENSE}, summary="License a flow to an app, or refuse it every further run",
 )  # fmt: skip
 def put_license(request: Request) -> Answer:
     flow_id, alias_id = int(request.path["flowId"]), request.path["aliasId"]
     status = request.body["status"]
     # Before the alias is looked at: what apps there are is nothing that a stranger's flow tells.
     catalog.find_own(request.cache, request.caller, flow_id)
-    return request.write(lambda session: licensing.put(session, request.caller, flow_id, alias_id, status))
+    return request.write(
+        lambda session: licensing.put(session, request.caller, flow_id, alias_id, status, request.if_match)
+    )

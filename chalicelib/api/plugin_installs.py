@@ -202,8 +202,10 @@ def retry_install(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "DELETE", "/plugins/installs/{installId}", role="publisher", errors=(409,),
+    blueprint, "DELETE", "/plugins/installs/{installId}", role="publisher", if_match="honoured", errors=(409,),
     returns={200: INSTALL}, summary="Cancel an install that has not ended",
 )  # fmt: skip
 def cancel_install(request: Request) -> Answer:
-    return request.write(lambda session: installs.cancel(session, request.caller, request.path["installId"]))
+    return request.write(
+        lambda session: installs.cancel(session, request.caller, request.path["installId"], request.if_match)
+    )

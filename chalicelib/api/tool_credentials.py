@@ -27,7 +27,9 @@ def _server(request: Request) -> catalog.Registration:
 
 
 def _put(request: Request, found: catalog.Registration, sealed: list[credentials.Credential]) -> Answer:
-    return request.write(lambda session: credentials.put(session, request.caller, found, sealed))
+    return request.write(
+        lambda session: credentials.put(session, request.caller, found, sealed, request.if_match)
+    )
 
 
 def _list(request: Request, found: catalog.Registration) -> dict[str, Any]:
@@ -37,15 +39,16 @@ def _list(request: Request, found: catalog.Registration) -> dict[str, Any]:
 
 def _delete(request: Request, found: catalog.Registration, scheme: str | None) -> Answer:
     def work(session: Any) -> Answer:
-        credentials.delete(session, request.caller, found, scheme)
+        credentials.delete(session, request.caller, found, scheme, request.if_match)
         return Answer(status=204)
 
     return request.write(work)
 
 
 @endpoint(
-    blueprint, "PUT", "/tools/{toolId}/credentials", role="publisher", body=CREDENTIALS, errors=(409,), rights=SEALS,
-    returns={200: page_of(CREDENTIAL)}, summary="Store credentials by security scheme; others stay",
+    blueprint, "PUT", "/tools/{toolId}/credentials", role="publisher", if_match="honoured", body=CREDENTIALS,
+    errors=(409,), rights=SEALS, returns={200: page_of(CREDENTIAL)},
+    summary="Store credentials by security scheme; others stay",
 )  # fmt: skip
 def put_tool_credentials(request: Request) -> Answer:
     found = _tool(request)
@@ -62,7 +65,7 @@ def list_tool_credentials(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "DELETE", "/tools/{toolId}/credentials", role="publisher",
+    blueprint, "DELETE", "/tools/{toolId}/credentials", role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete all credentials of the app for a tool",
 )  # fmt: skip
 def delete_tool_credentials(request: Request) -> Answer:
@@ -70,7 +73,7 @@ def delete_tool_credentials(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "DELETE", "/tools/{toolId}/credentials/{scheme}", role="publisher",
+    blueprint, "DELETE", "/tools/{toolId}/credentials/{scheme}", role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete one of them",
 )  # fmt: skip
 def delete_tool_credential(request: Request) -> Answer:
@@ -78,8 +81,8 @@ def delete_tool_credential(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "PUT", "/mcp/servers/{serverId}/credentials", role="publisher", body=CREDENTIALS, errors=(409,),
-    rights=SEALS, returns={200: page_of(CREDENTIAL)},
+    blueprint, "PUT", "/mcp/servers/{serverId}/credentials", role="publisher", if_match="honoured", body=CREDENTIALS,
+    errors=(409,), rights=SEALS, returns={200: page_of(CREDENTIAL)},
     summary="Store credentials: bearer, basic, apiKey, oauth2; others stay",
 )  # fmt: skip
 def put_server_credentials(request: Request) -> Answer:
@@ -102,7 +105,7 @@ def list_server_credentials(request: Request) -> dict[str, Any]:
 
 
 @endpoint(
-    blueprint, "DELETE", "/mcp/servers/{serverId}/credentials", role="publisher",
+    blueprint, "DELETE", "/mcp/servers/{serverId}/credentials", role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete all credentials of the app for a server",
 )  # fmt: skip
 def delete_server_credentials(request: Request) -> Answer:
@@ -110,7 +113,7 @@ def delete_server_credentials(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "DELETE", "/mcp/servers/{serverId}/credentials/{scheme}", role="publisher",
+    blueprint, "DELETE", "/mcp/servers/{serverId}/credentials/{scheme}", role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete one of them",
 )  # fmt: skip
 def delete_server_credential(request: Request) -> Answer:

@@ -44,18 +44,20 @@ def check_if_match(if_match: str | None, resource: Any) -> None:
     if_match
         The request's If-Match header, None where it sent none.
     resource
-        The current representation, rendered **after** the row lock was taken.
+        The current representation, rendered **after** the row lock was taken; None where there is none yet.
 
     Raises
     ------
     errors.PreconditionFailed
         With the current ETag, so that the client can show what it would overwrite.
     """
-    if if_match is None or if_match.strip() == "*":
+    if if_match is None:
         return
+    # RFC 9110 §13.1.1: `*` and tags alike name a representation that is there; a weak tag never matches.
+    if resource is None:
+        raise PreconditionFailed("There is no such resource yet.")
     current = entity_tag(resource)
-    # RFC 9110 §13.1.1: strong comparison, a weak tag never matches.
-    if current not in [tag.strip() for tag in if_match.split(",")]:
+    if if_match.strip() != "*" and current not in [tag.strip() for tag in if_match.split(",")]:
         raise PreconditionFailed("The resource has changed since it was read.", extensions={"etag": current})
 
 

@@ -16,6 +16,7 @@ from chalicelib.core.database import Unit
 from chalicelib.core.errors import Forbidden, NotFound
 from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.paging import Page, list_page, through
+from chalicelib.core.representation import check_if_match
 from chalicelib.flows import rendering
 from chalicelib.flows.dao import Grant, LicenseDAO
 from chalicelib.flows.locking import lock
@@ -65,7 +66,9 @@ def grant_owner(session: Unit, flow: Flow) -> None:
         session.add(License(app_id=app_id, group_id=flow.id, status=1))
 
 
-def put(session: Unit, caller: Caller, flow_id: int, alias_id: str, status: int) -> dict[str, Any]:
+def put(
+    session: Unit, caller: Caller, flow_id: int, alias_id: str, status: int, if_match: str | None = None
+) -> dict[str, Any]:
     """Give an app a licence, or set the one that it has, and return it.
 
     Parameters
@@ -77,7 +80,7 @@ def put(session: Unit, caller: Caller, flow_id: int, alias_id: str, status: int)
     ------
     errors.NotFound
         The flow, or `app.not_found`.
-    errors.Forbidden
+    errors.Forbidden, errors.PreconditionFailed
     """
     hold_owner(session, caller)
     # Held too: it must not be deleted while a licence that refers to it is made.
@@ -87,6 +90,7 @@ def put(session: Unit, caller: Caller, flow_id: int, alias_id: str, status: int)
     lock(session, caller, flow_id)
     row = _find(session, licensee.id, flow_id)
     before = None if row is None else rendering.license_of(row, alias_id)
+    check_if_match(if_match, before)
     if row is None:
         row = License(app_id=licensee.id, group_id=flow_id)
         session.add(row)

@@ -21,6 +21,7 @@ from chalicelib.core.database import Unit
 from chalicelib.core.errors import Conflict, NotFound, TooLarge, Violation
 from chalicelib.core.ids import new_ulid
 from chalicelib.core.paging import Page, list_page, through
+from chalicelib.core.representation import check_if_match
 from chalicelib.core.settings import settings
 from chalicelib.plugins import rendering
 from chalicelib.plugins.models import (
@@ -155,15 +156,17 @@ def show(session: Session, caller: Caller, install_id: str) -> dict[str, Any]:
     return rendering.install(find(session, caller, install_id))
 
 
-def cancel(session: Session, caller: Caller, install_id: str) -> dict[str, Any]:
+def cancel(session: Session, caller: Caller, install_id: str, if_match: str | None = None) -> dict[str, Any]:
     """Cancel a task that has not ended; a function that works on it finds out before it commits.
 
     Raises
     ------
+    errors.PreconditionFailed
     errors.Conflict
         It has ended otherwise.
     """
     task = find(session, caller, install_id, lock=True)
+    check_if_match(if_match, rendering.install(task))
     if task.state == CANCELLED:
         return rendering.install(task)
     if task.state in TERMINAL and task.state != FAILED:

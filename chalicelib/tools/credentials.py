@@ -25,6 +25,7 @@ from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.keys.app_box import box_of
 from chalicelib.core.keys.secret_box import SecretBox
 from chalicelib.core.outbound.addresses import origin_of
+from chalicelib.core.representation import check_if_match
 from chalicelib.core.strict_json import escape
 from chalicelib.tools import catalog, rendering
 from chalicelib.tools.catalog import Registration
@@ -158,18 +159,27 @@ def seal(
     ]
 
 
-def put(session: Unit, caller: Caller, found: Registration, sealed: list[Credential]) -> dict[str, Any]:
+def put(
+    session: Unit,
+    caller: Caller,
+    found: Registration,
+    sealed: list[Credential],
+    if_match: str | None = None,
+) -> dict[str, Any]:
     """Store credentials, each in place of the one before, and return the names of all.
 
     Raises
     ------
     errors.NotFound
         The tool was deleted meanwhile.
+    errors.PreconditionFailed
+        `if_match` names another list of them.
     errors.Conflict
         `tool.too_many_credentials`
     """
     hold_owner(session, caller)
     _lock(session, caller, found)
+    check_if_match(if_match, list_credentials(session, caller, found.tool_id))
     store(session, caller, found.tool_id, sealed)
     session.flush()
     names = [one.scheme for one in sealed]
@@ -204,15 +214,20 @@ def list_credentials(session: Session, caller: Caller, tool_id: str) -> dict[str
     return {"items": [rendering.credential(row) for row in rows], "nextCursor": None}
 
 
-def delete(session: Unit, caller: Caller, found: Registration, scheme: str | None) -> None:
+def delete(
+    session: Unit, caller: Caller, found: Registration, scheme: str | None, if_match: str | None = None
+) -> None:
     """Delete the caller's credential of one scheme, or with None all of them.
 
     Raises
     ------
+    errors.PreconditionFailed
+        `if_match` names another list of them.
     errors.NotFound
         `tool.credential_not_found`
     """
     _lock(session, caller, found)
+    check_if_match(if_match, list_credentials(session, caller, found.tool_id))
     query = _of(caller.app_id, found.tool_id)
     rows = session.scalars(query if scheme is None else query.where(ToolCredential.scheme == scheme)).all()
     if not rows and scheme is not None:

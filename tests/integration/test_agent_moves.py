@@ -22,6 +22,7 @@ from chalicelib.core.cache_log import CacheVersion
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound
 from chalicelib.core.jobs import Runner
+from chalicelib.core.representation import entity_tag
 from tests.history_rows import (
     AGENT,
     APP,
@@ -255,6 +256,22 @@ def test_a_move_that_is_not_there_or_over_cannot_be_called_off(world: World) -> 
         service.cancel(session, CALLER, STRANGER, move_id)
 
     assert refused(lambda: world.database.run(of_another)).code == "agent.move_not_found"
+
+
+def test_a_move_is_called_off_by_who_saw_how_far_it_is(world: World) -> None:
+    move_id = world.begin(INDEPENDENT)
+    seen = entity_tag(world.move(move_id))
+    world.database.run(
+        lambda session: session.execute(update(AgentMove).where(AgentMove.id == move_id).values(copied=1))
+    )
+
+    def call_off(tag: str) -> None:
+        world.database.run(lambda session: service.cancel(session, CALLER, AGENT, move_id, tag))
+
+    assert refused(lambda: call_off(seen)).code == "precondition.failed"
+    assert world.move(move_id)["state"] == "copying"
+    call_off(entity_tag(world.move(move_id)))
+    assert world.move(move_id)["state"] == "cancelled"
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------

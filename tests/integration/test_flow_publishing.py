@@ -393,6 +393,17 @@ def runs(cache: HotCache, flow_id: int, alias: str = "app-11") -> bool:
     return True
 
 
+def test_a_licence_is_changed_by_who_saw_it(
+    publisher: Client, stranger: Client, flow: str, acme: str
+) -> None:
+    place = f"{FLOWS}/{flow}/licenses/other-{acme}"
+    assert publisher.put(place, {"status": 1}, headers={"If-Match": "*"}).status == 412
+    tag = publisher.put(place, {"status": 1}).headers["etag"]
+    assert publisher.put(place, {"status": 0}, headers={"If-Match": tag}).status == 200
+    stale = publisher.put(place, {"status": 1}, headers={"If-Match": tag})
+    assert (stale.status, stale.json["code"]) == (412, "precondition.failed")
+
+
 def test_a_licence_that_is_taken_away_refuses_the_next_run_in_every_warm_process(
     database: DatabaseService,
 ) -> None:

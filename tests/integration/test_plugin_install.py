@@ -613,6 +613,15 @@ def test_tasks_are_listed_newest_first_and_filtered(here: World) -> None:
         assert (answer.status, answer.json["code"]) == (404, "install.not_found")
 
 
+def test_a_task_is_cancelled_by_who_saw_how_far_it_is(here: World) -> None:
+    opened = _opened(here)
+    path = f"{INSTALLS}/{opened['installId']}"
+    stale = here.client.delete(path, headers={"If-Match": '"another"'})
+    assert (stale.status, stale.json["code"]) == (412, "precondition.failed")
+    seen = here.client.get(path).headers["etag"]
+    assert here.client.delete(path, headers={"If-Match": seen}).status == 200
+
+
 def test_a_cancelled_task_stays_cancelled_and_its_upload_goes(here: World) -> None:
     opened = _opened(here)
     cancelled = here.client.delete(f"{INSTALLS}/{opened['installId']}")

@@ -28,6 +28,7 @@ from chalicelib.core.database import Base, Unit
 from chalicelib.core.errors import Conflict, Invalid, NotFound
 from chalicelib.core.jobs import utc_now
 from chalicelib.core.paging import Page, list_page, through
+from chalicelib.core.representation import check_if_match
 
 ACTIVE = (COPYING, VERIFYING)
 KEEP_DAYS, MOST_KEEP_DAYS = 7, 365
@@ -99,13 +100,14 @@ def begin(
     return shown
 
 
-def cancel(session: Unit, caller: Caller, agent_name: str, move_id: str) -> None:
+def cancel(session: Unit, caller: Caller, agent_name: str, move_id: str, if_match: str | None = None) -> None:
     """Call a move off, in the caller's unit; one that was called off already stays so. The job removes the copies.
 
     Raises
     ------
     errors.NotFound
         `agent.move_not_found`.
+    errors.PreconditionFailed
     errors.Conflict
         `agent.move_finished`.
     """
@@ -113,6 +115,7 @@ def cancel(session: Unit, caller: Caller, agent_name: str, move_id: str) -> None
     found = held_move(session, move_id)
     if found is None or found.agent_name != agent_name:
         raise _not_found()
+    check_if_match(if_match, rendering.move(found))
     if found.state == CANCELLED:
         return
     if found.state not in ACTIVE:

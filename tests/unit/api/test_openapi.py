@@ -69,6 +69,21 @@ def test_the_headers_that_an_operation_honours_are_described(document: dict[str,
     assert headers("/api/v1/apps/{aliasId}", "get") == set()
 
 
+def test_every_change_of_a_resource_honours_if_match(document: dict[str, Any]) -> None:
+    without = {
+        f"{method} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in ("put", "patch", "delete")
+        and "If-Match" not in {one["name"] for one in operation["parameters"]}
+    }
+    assert without == {
+        # Its messages are listed in pages; there is no representation of a thread that could have a tag.
+        "delete /api/v1/agents/{agentName}/threads/{threadId}",
+        "delete /api/v1/mcp",  # 405
+    }
+
+
 def test_a_protocols_own_errors_stand_beside_those_of_the_edge(document: dict[str, Any]) -> None:
     responses = document["paths"]["/api/v1/mcp"]["post"]["responses"]
     assert responses["400"]["content"] == {

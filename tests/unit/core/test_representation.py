@@ -60,6 +60,15 @@ def test_a_write_by_who_saw_another_state_is_refused(header: str) -> None:
     assert caught.value.extensions == {"etag": TAG}
 
 
+@pytest.mark.parametrize("header", ["*", TAG])
+def test_what_is_not_there_yet_is_no_state_that_anybody_saw(header: str) -> None:
+    """RFC 9110 §13.1.1: with `*` too, so that what was deleted meanwhile is not made again."""
+    with pytest.raises(PreconditionFailed) as caught:
+        check_if_match(header, None)
+    assert caught.value.extensions == {}
+    assert check_if_match(None, None) is None
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound
+from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, PreconditionFailed
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.keys.secret_box import SecretBox
 from chalicelib.core.outbound.addresses import origin_of
+from chalicelib.core.representation import entity_tag
 from chalicelib.tools import catalog, credentials, registry
 from chalicelib.tools.credentials import SERVER_SCHEMES, Credential, check_values
 from tests.conftest import create_schema
@@ -200,6 +201,33 @@ def test_an_app_has_a_bounded_number_for_a_tool(
     with pytest.raises(Conflict) as refused:
         database.run(lambda session: credentials.put(session, caller(), found, given[1:]))
     assert refused.value.code == "tool.too_many_credentials"
+
+
+def test_credentials_are_changed_by_who_saw_the_list_of_them(
+    database: DatabaseService, cache: HotCache
+) -> None:
+    found = catalog.find(cache, caller(), put_tool(database))
+    given = [Credential(scheme, "apiKey", "sealed") for scheme in ("a", "b")]
+
+    def put(if_match: str | None, number: int) -> str:
+        return database.run(
+            lambda session: entity_tag(
+                credentials.put(session, caller(), found, given[number : number + 1], if_match)
+            )
+        )
+
+    def delete(if_match: str) -> None:
+        database.run(lambda session: credentials.delete(session, caller(), found, None, if_match))
+
+    first = put(None, 0)
+    second = put(first, 1)
+    for stale in (lambda: put(first, 0), lambda: delete(first)):
+        with pytest.raises(PreconditionFailed):
+            stale()
+    with database.reads() as session:
+        assert entity_tag(credentials.list_credentials(session, caller(), found.tool_id)) == second
+    delete(second)
+    assert not credentials.stored(cache, caller(), found.tool_id)
 
 
 def test_nothing_is_stored_for_a_tool_that_was_deleted_or_taken_back_meanwhile(
