@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,9 @@ class Fakes:
     def kinds(self) -> dict[str, Execute]:
         """The work of each node type; the nodes that ask a model are the real ones, with a model that is told what to
         say."""
-        models = ModelServices(
-            lambda _app_id: self, lambda *_: self, lambda _app_id, _name: "key", self._earlier
-        )
+        models = model_nodes(ModelServices(lambda _: self, lambda *_: self, lambda *_: "key"))
         return {
-            **model_nodes(models),
+            **{kind: self._remembering(execute) for kind, execute in models.items()},
             "plugin": self._tool,
             "hotplug-plugin": self._tool,
             "agent": self._agent,
@@ -93,13 +91,17 @@ class Fakes:
         self.used.append("model")
         return Completion(said, Usage(7, 5, 1), options.model or "model", "stop")
 
-    def _earlier(self, call: Call, _max_tokens: int) -> Sequence[ChatMessage]:
-        turns = self.example.get("earlier", {}).get(call.node.id, ())
-        return [
-            ChatMessage(role, text)
-            for turn in turns
-            for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]
+    def _remembering(self, execute: Execute) -> Execute:
+        """The work of a node with what was said before, as a run hands it over."""
+        memory = {
+            node_id: [
+                ChatMessage(role, text)
+                for turn in turns
+                for role, text in zip(("user", "assistant"), turn, strict=True)
+            ]
+            for node_id, turns in self.example.get("earlier", {}).items()
+        }
+        return lambda call: execute(replace(call, scope=replace(call.scope, memory=memory)))
 
     # -- what is called ----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.core.caller import Caller
@@ -84,7 +85,7 @@ class World:
         self.secrets = secrets or {}
         self.earlier = earlier
         self.used: list[tuple[Any, ...]] = []
-        self.services = ModelServices(self._of_deployment, self._at, self._secret, self._earlier)
+        self.services = ModelServices(self._of_deployment, self._at, self._secret)
 
     def _of_deployment(self, app_id: int) -> Llm:
         self.used.append(("deployment", app_id))
@@ -100,13 +101,10 @@ class World:
             raise NotFound(f"The app has no secret named {name}.", code="secret.not_found")
         return self.secrets[name]
 
-    def _earlier(self, call: Call, max_tokens: int) -> Sequence[ChatMessage]:
-        self.used.append(("history", call.key, max_tokens))
-        return self.earlier
-
     def run(self, asked: Call) -> Result:
-        """Run a node."""
-        return model_nodes(self.services)[asked.node.type](asked)
+        """Run a node, with what was said before in its memory."""
+        scope = replace(asked.scope, memory={asked.node.id: self.earlier})
+        return model_nodes(self.services)[asked.node.type](replace(asked, scope=scope))
 
 
 def node_of(node_id: str, params: dict[str, Any], *outputs: dict[str, Any], **inputs: Any) -> Node:

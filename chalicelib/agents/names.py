@@ -1,4 +1,4 @@
-"""Names of agents, threads and tables, and the rules that lead from one to another.
+"""Names of agents, threads and tables with the rules that lead from one to another, and what an agent may be asked.
 
 Imports nothing but the standard library: every endpoint checks its path by it, tables or no tables.
 """
@@ -18,6 +18,8 @@ SHARED_PREFIX = "agentflow_shared_"
 SHARED_OWNER = "shared"
 
 MAX_AGENT_NAME = 100
+# Characters of a message to an agent, whoever sends it: a client, or a flow's node.
+MAX_MESSAGE = 100_000
 # MySQL's limit of every identifier; indexes have the same.
 MAX_TABLE_NAME = 64
 _HASH = 8

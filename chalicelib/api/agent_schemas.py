@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.agents.models import MODES, MOVE_STATES
 from chalicelib.agents.moves.service import KEEP_DAYS, MOST_KEEP_DAYS
-from chalicelib.agents.names import THREAD_ID_PATTERN
+from chalicelib.agents.names import MAX_MESSAGE, THREAD_ID_PATTERN
 from chalicelib.agents.tables.catalog import MAX_DAYS, MAX_ROWS
 from chalicelib.agents.tables.states import STATES
 from chalicelib.api.parameters import resource
@@ -24,7 +24,6 @@ TABLE_STATE: dict[str, Any] = {
     "description": "As the last deployment left it. `foreign` belongs to another agent; `unknown`: no agent of this "
     "release declares it.",
 }
-MAX_MESSAGE = 100_000
 
 _AGENT: dict[str, Any] = {
     "agentName": TEXT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,8 @@ class PluginSteps:
             PLUGINS / "word-count" / "1.0.0", self._packages, changes={"name": "dropped-word-count"}
         )
         key = f"incoming/drop/{self._tenant.alias}/{package.name}"
-        self._stack.client("s3").put_object(Bucket=self._stack.bucket, Key=key, Body=package.read_bytes())
+        with closing(self._stack.client("s3")) as s3:
+            s3.put_object(Bucket=self._stack.bucket, Key=key, Body=package.read_bytes())
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             items = self._tenant.client.call("GET", "/plugins", 200, params={"source": "s3"}).json()["items"]

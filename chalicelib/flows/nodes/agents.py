@@ -10,6 +10,7 @@ from typing import Any
 
 from chalicelib.agents import invoking
 from chalicelib.agents.invoking import Answered
+from chalicelib.agents.names import MAX_MESSAGE
 from chalicelib.agents.services import Services
 from chalicelib.core.errors import HotplugError
 from chalicelib.flows.dsl.model import Node
@@ -20,7 +21,6 @@ from chalicelib.flows.nodes.refusals import refused
 
 MESSAGE, METADATA, THREAD = "message", "metadata", "threadId"
 MESSAGE_INPUTS = (MESSAGE, "query")
-MAX_MESSAGE = 100_000
 # A loop goes on with its conversation from round to round; the items of an iteration run at once, each in its own.
 _ROUND = re.compile(r"(?<![^/])(loop::[^/\[]+)\[\d+\]")
 

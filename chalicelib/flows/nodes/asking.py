@@ -19,8 +19,6 @@ from chalicelib.flows.nodes.prompts import Prompt
 if TYPE_CHECKING:
     from chalicelib.flows.nodes.model_services import ModelServices
 
-TOKEN_LIMIT = int(8_192 * 0.95)
-"""What the history of a node counts with where the node states no `maxTokens`."""
 ROUNDS = 10
 """Questions and answers that are given to the model where the node does not say how many."""
 FIRST_SHARE = 0.6
@@ -77,7 +75,7 @@ def ask(services: ModelServices, call: Call, prompt: Prompt) -> Answer:
         raise NodeError(LLM_FAILED, "The prompt for the language model is empty.", is_transient=False)
     try:
         llm = _model(services, call)
-        messages = [*prompt.system_messages(), *_earlier(services, call), ChatMessage("user", prompt.user)]
+        messages = [*prompt.system_messages(), *_earlier(call), ChatMessage("user", prompt.user)]
         completion = _complete(llm, messages, _options(call, prompt), call)
     except HotplugError as error:
         raise _failure(error, call) from error
@@ -136,13 +134,12 @@ def _wrong(message: str) -> NodeError:
 # -- what it is told --------------------------------------------------------------------------------------------------
 
 
-def _earlier(services: ModelServices, call: Call) -> list[ChatMessage]:
+def _earlier(call: Call) -> list[ChatMessage]:
     rounds = _rounds(call)
     if not rounds:
         return []
-    max_tokens = int(call.node.params.get("maxTokens", TOKEN_LIMIT))
     # A model is told nothing that is blank (core/llm/request.py); and it is always the user who begins.
-    said = [message for message in services.history(call, max_tokens) if message.content.strip()]
+    said = [message for message in call.scope.memory.get(call.node.id, ()) if message.content.strip()]
     said = said[-2 * rounds :]
     begins = next((place for place, message in enumerate(said) if message.role == "user"), len(said))
     return said[begins:]

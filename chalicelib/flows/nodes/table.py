@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from chalicelib.core import process
-from chalicelib.flows.engine.call import Call, Execute
+from chalicelib.flows.engine.call import Execute
 from chalicelib.flows.nodes.calling import call_services, calling_nodes
 from chalicelib.flows.nodes.model_services import model_services
 from chalicelib.flows.nodes.models import model_nodes
 from chalicelib.flows.nodes.variables import variable_nodes
-
-if TYPE_CHECKING:
-    from chalicelib.core.llm.model import ChatMessage
 
 
 def kinds() -> Mapping[str, Execute]:
@@ -21,11 +17,7 @@ def kinds() -> Mapping[str, Execute]:
     # Made here, by the thread of the run: two that are made by two nodes at once would be two.
     process.breaker()
     return {
-        **model_nodes(model_services(_told)),
+        **model_nodes(model_services()),
         **calling_nodes(call_services()),
         **variable_nodes(process.database()),
     }
-
-
-def _told(call: Call, _max_tokens: int) -> Sequence[ChatMessage]:
-    return call.scope.memory.get(call.node.id, ())

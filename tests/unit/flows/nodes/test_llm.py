@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, Unavailable, Violation
+from chalicelib.core.errors import Conflict, Forbidden, HotplugError, Invalid, Violation
 from chalicelib.core.llm.errors import failed, invalid_answer, refused, timed_out, unavailable
 from chalicelib.core.llm.model import ChatMessage, ChatOptions, Completion, NoLlm, Usage
 from chalicelib.flows.engine.call import Call, Exchange
 from chalicelib.flows.engine.errors import LLM_FAILED, NODE_FAILED, OUTPUT_MISFIT, NodeError, NodeTimeout
-from chalicelib.flows.nodes import asking
-from chalicelib.flows.nodes.model_services import ModelServices, no_history
+from chalicelib.flows.nodes.model_services import ModelServices
 from chalicelib.flows.nodes.models import model_nodes
 from tests.flow_builders import declared, output
 from tests.model_calls import AUTHOR, CALLER, SCOPE, Scripted, World, llm_call, node_of, said
@@ -136,16 +135,6 @@ def test_what_was_said_before_is_told_again(params: dict[str, Any], expected: li
     assert result.exchange == (Exchange("hello", "fine") if remembers else None)
 
 
-@pytest.mark.parametrize(
-    ("params", "tokens"), [({}, asking.TOKEN_LIMIT), ({"maxTokens": 500}, 500), ({"maxTokens": 9.0}, 9)]
-)
-def test_the_history_is_told_how_much_the_node_takes(params: dict[str, Any], tokens: int) -> None:
-    world = World(Scripted("fine"), earlier=OLD)
-    world.run(llm_call({"enableChatHistory": True, **params}))
-    assert ("history", "llm::1", tokens) in world.used
-    assert asking.TOKEN_LIMIT == 7_782
-
-
 def test_a_run_without_history_has_none() -> None:
     model = Scripted("fine")
     world = World(model, earlier=OLD)
@@ -164,21 +153,6 @@ def test_a_history_with_gaps_is_still_a_conversation() -> None:
 def test_a_blank_answer_is_not_remembered() -> None:
     result = World(Scripted("")).run(llm_call({"enableChatHistory": True}))
     assert (result.outputs["output"], result.exchange) == ("", None)
-
-
-def test_a_history_that_fails_fails_the_node() -> None:
-    def away(call: Call, tokens: int) -> list[ChatMessage]:
-        raise Unavailable("The database is away.", code="database.away")
-
-    world = World(Scripted("fine"))
-    services = replace(world.services, history=away)
-    with pytest.raises(NodeError) as caught:
-        model_nodes(services)["llm"](llm_call({"enableChatHistory": True}))
-    assert (caught.value.code, caught.value.is_transient) == (LLM_FAILED, True)
-
-
-def test_without_a_history_service_there_is_none() -> None:
-    assert list(no_history(llm_call({}), 1)) == []
 
 
 # -- which model ------------------------------------------------------------------------------------------------------
