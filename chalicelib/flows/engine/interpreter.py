@@ -6,7 +6,6 @@ the flow and of what `Steps` returns, in that order: a durable run is replayed b
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from chalicelib.flows.engine.errors import (
     Verdict,
 )
 from chalicelib.flows.engine.frame import Frame, Takes
+from chalicelib.flows.engine.frames import Frames
 from chalicelib.flows.engine.held import Held
 from chalicelib.flows.engine.inputs import inputs_of
 from chalicelib.flows.engine.outcome import Outcome, RunError, RunFailed, answer_of, content_of, cut_content
@@ -74,12 +74,11 @@ class Interpreter:
         self._plan, self._scope, self._steps, self._trace = plan, scope, steps, trace
         self._pure, self._open_subflow, self._handlers = pure, open_subflow, handlers
         self._context = ErrorContext(scope.run_id)
-        self._ready: list[tuple[int, int]] = []
-        self._frames: dict[int, Frame] = {}
-        self._owners: dict[int, tuple[Owner, int]] = {}
+        self._frames = Frames()
+        self._root: Frame | None = None
         self._questions: deque[tuple[Frame, int, dict[str, Any]]] = deque()
         self._done: deque[Frame] = deque()
-        self._running = self._opened = self._decided = self._recorded = 0
+        self._running = self._decided = self._recorded = 0
         self._held = Held()
         self._usage = Usage()
 
@@ -91,14 +90,15 @@ class Interpreter:
         parameters
             Of the start node, not yet checked.
         """
-        root = self._open(self._plan, self._plan.bodies[""], self._scope, begins_with=parameters)
+        root = self._frames.open(self._plan, self._plan.root, self._scope, begins_with=parameters)
+        self._root = root
         try:
             self._until_nothing_is_left()
             outputs, content = answer_of(root)
         except RunFailed as failed:
-            return self._failed(root, failed.error, "failed")
+            return self._failed(root, failed.error, FAILED)
         except Interrupt as interrupt:
-            state = "cancelled" if interrupt.cancelled else "failed"
+            state = "cancelled" if interrupt.cancelled else FAILED
             return self._failed(root, RunError(interrupt.code, interrupt.message, None), state)
         return Outcome(SUCCEEDED, outputs, content, None, self._usage)
 
@@ -110,11 +110,8 @@ class Interpreter:
             self._steps.check()
             if self._done:
                 self._frame_ended(self._done.popleft())
-            elif self._ready:
-                frame_number, number = heapq.heappop(self._ready)
-                frame = self._frames[frame_number]
-                if frame.is_open:
-                    self._begin(frame, number)
+            elif (ready := self._frames.next()) is not None:
+                self._begin(*ready)
             elif self._running:
                 for ended in self._steps.wait():
                     self._running -= 1
@@ -126,17 +123,6 @@ class Interpreter:
                 return
 
     # -- beginning ---------------------------------------------------------------------------------------------
-
-    def _open(self, plan: Plan, body: Any, scope: Scope, **more: Any) -> Frame:
-        frame = Frame(plan, body, scope, number=self._opened, **more)
-        self._opened += 1
-        self._frames[frame.number] = frame
-        self._push(frame, frame.begin())
-        return frame
-
-    def _push(self, frame: Frame, numbers: list[int]) -> None:
-        for number in numbers:
-            heapq.heappush(self._ready, (frame.number, number))
 
     def _begin(self, frame: Frame, number: int) -> None:
         node = frame.body.nodes[number]
@@ -213,18 +199,14 @@ class Interpreter:
             body = outer.plan.bodies[node.id]
             prefix = f"{outer.key(owner.number)}[{item}]/"
             rank = (*outer.rank, owner.number, item)
-            frame = self._open(
+            frame = self._frames.open(
                 outer.plan, body, outer.scope,
                 prefix=prefix, rank=rank, parent=outer, outer=outer, begins_with=given,
             )  # fmt: skip
-            self._own(owner, frame, item)
+            self._frames.own(owner, frame, item)
         outputs = passes.outputs()
         if outputs is not None:
             self._owner_ended(owner, Result(outputs))
-
-    def _own(self, owner: Owner, frame: Frame, item: int) -> None:
-        owner.open[frame.number] = frame
-        self._owners[frame.number] = (owner, item)
 
     def _owner_ended(self, owner: Owner, result: Result) -> None:
         self._succeeded(*owner.what, result, owner.about)
@@ -238,18 +220,16 @@ class Interpreter:
             self._work_failed(ended, self._decide(error, work.node))
             return
         owner = Owner(work.frame, work.number, work.inputs, time.perf_counter(), ended.started_at)
-        frame = self._open(
+        frame = self._frames.open(
             plan, plan.root, scope, prefix=f"{work.key}>/", parent=work.frame, begins_with=work.inputs
         )
-        self._own(owner, frame, 0)
+        self._frames.own(owner, frame, 0)
 
     def _frame_ended(self, frame: Frame) -> None:
-        owned = self._owners.pop(frame.number, None)
-        del self._frames[frame.number]
+        owned = self._frames.end(frame)
         if owned is None:
             return
         owner, item = owned
-        del owner.open[frame.number]
         if not owner.frame.is_open:
             return  # something further out failed in the same round
         outputs: dict[str, Any] | None = None
@@ -278,17 +258,11 @@ class Interpreter:
         elif work.node.type == SUBFLOW:
             self._begin_subflow(ended, result)
         else:
-            self._succeeded(
-                work.frame, work.number, work.inputs, result,
-                _about(ended),
-            )  # fmt: skip
+            self._succeeded(work.frame, work.number, work.inputs, result, _about(ended))
 
     def _work_failed(self, ended: Ended, decision: Decision) -> None:
         work = ended.work
-        self._node_failed(
-            work.frame, work.number, work.inputs, decision,
-            _about(ended),
-        )  # fmt: skip
+        self._node_failed(work.frame, work.number, work.inputs, decision, _about(ended))
 
     def _succeeded(
         self, frame: Frame, number: int, inputs: Mapping[str, Any], result: Result, about: About
@@ -339,9 +313,8 @@ class Interpreter:
         if decision.interrupts:
             raise Interrupt(decision.code, decision.message, cancelled=decision.cancelled)
         blamed = RunError(decision.code, decision.message, node.id)
-        while frame.number in self._owners:
-            owner, _ = self._owners[frame.number]
-            self._close(owner)
+        while (owner := self._frames.owner_of(frame)) is not None:
+            self._frames.close(owner)
             its = self._decide(
                 NodeError(owner.failure_code, f"{blamed.node_id}: {blamed.message}"), owner.node
             )
@@ -356,11 +329,6 @@ class Interpreter:
             frame = owner.frame
         raise RunFailed(blamed)
 
-    def _close(self, owner: Owner) -> None:
-        for opened in owner.open.values():
-            opened.close()
-            del self._owners[opened.number]
-
     def _decide(self, error: Exception, node: Node) -> Decision:
         """What follows from an error that no further attempt could mend."""
         if isinstance(error, NodeError):
@@ -369,7 +337,7 @@ class Interpreter:
 
     def _settle(self, frame: Frame, number: int, takes: Takes) -> None:
         before = frame.undecided
-        self._push(frame, frame.settle(number, takes))
+        self._frames.push(frame, frame.settle(number, takes))
         self._decided += before - frame.undecided
         if self._decided > MAX_DECIDED:
             raise RunFailed(RunError(NODE_FAILED, f"The run has more than {MAX_DECIDED} nodes.", None))
@@ -397,8 +365,7 @@ class Interpreter:
         self._trace.ended(record, result.content, self._progress())
 
     def _progress(self) -> float:
-        root = self._frames.get(0)
-        return 1.0 if root is None else 1 - root.undecided / len(root.body.nodes)
+        return 0.0 if self._root is None else 1 - self._root.undecided / len(self._root.body.nodes)
 
 
 def _now() -> str:

@@ -43,9 +43,9 @@ class Ended:
     attempts
         How many there were.
     started_at
-        ISO 8601 in UTC, of the first attempt.
+        ISO 8601 in UTC, of the first attempt; of a durable step the last one, since nothing is kept of those before.
     duration_ms
-        Of all attempts with what was waited between them.
+        Of all attempts with what was waited between them; of a durable step the last attempt alone.
     """
 
     work: Work
