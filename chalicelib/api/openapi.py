@@ -15,6 +15,14 @@ from chalicelib.api.endpoint import ENDPOINTS, IDEMPOTENCY_KEY, IF_MATCH, Endpoi
 from chalicelib.api.problem import MEDIA_TYPE, PROBLEM
 from chalicelib.core.settings import VERSION
 
+_TEXT = {"type": "string"}
+_SECONDS = {"type": "integer", "minimum": 0}
+ETAG = {"ETag": {"description": "A strong tag of the resource.", "schema": _TEXT}}
+PLACE = {"Location": {"description": "Where it is.", "schema": _TEXT}}
+RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds, before it is worth while to look again.", "schema": _SECONDS}
+}
+
 
 @lru_cache(maxsize=1)
 def document() -> dict[str, Any]:
@@ -88,6 +96,8 @@ def _parameters(declared: Endpoint) -> list[dict[str, Any]]:
     if declared.idempotent:
         schema = {"type": "string", "pattern": IDEMPOTENCY_KEY}
         found.append({"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema})
+    if declared.method == "GET" and 200 in declared.returns:
+        found.append({"name": "If-None-Match", "in": "header", "required": False, "schema": _TEXT})
     if declared.if_match != "none":
         required = declared.if_match == "required"
         schema = {"type": "string", "pattern": IF_MATCH}
@@ -101,6 +111,7 @@ def _responses(declared: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if schema is not None:
             response["content"] = {declared.media_type: {"schema": _schema(schema, components)}}
+            response |= _headers(status)
         responses[str(status)] = response
     if declared.method == "GET" and 200 in declared.returns:
         responses["304"] = {"description": HTTPStatus(304).phrase}
@@ -109,7 +120,14 @@ def _responses(declared: Endpoint, components: dict[str, Any]) -> dict[str, Any]
         # A protocol's own errors stand beside those of the edge.
         content = response.setdefault("content", {})
         content[MEDIA_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        if status in (429, 503):
+            response["headers"] = RETRY_AFTER
     return responses
+
+
+def _headers(status: int) -> dict[str, Any]:
+    found = {200: ETAG, 201: ETAG | PLACE, 202: PLACE | RETRY_AFTER}.get(status)
+    return {} if found is None else {"headers": found}
 
 
 def _problem_statuses(declared: Endpoint) -> set[int]:

@@ -66,7 +66,21 @@ def test_the_headers_that_an_operation_honours_are_described(document: dict[str,
 
     assert headers("/api/v1/apps", "post") == {"Idempotency-Key"}
     assert headers("/api/v1/apps/{aliasId}", "patch") == {"If-Match"}
-    assert headers("/api/v1/apps/{aliasId}", "get") == set()
+    assert headers("/api/v1/apps/{aliasId}", "get") == {"If-None-Match"}
+    assert headers("/api/v1/mcp", "get") == set()
+
+
+def test_the_headers_of_answers_are_described(document: dict[str, Any]) -> None:
+    def headers(path: str, method: str) -> dict[str, list[str]]:
+        responses = document["paths"][path][method]["responses"]
+        return {status: sorted(one["headers"]) for status, one in responses.items() if "headers" in one}
+
+    again = {"429": ["Retry-After"], "503": ["Retry-After"]}
+    assert headers("/api/v1/apps", "post") == {"201": ["ETag", "Location"], **again}
+    assert headers("/api/v1/apps/{aliasId}", "delete") == again
+    assert headers("/api/v1/flows/{flowId}/runs", "post") == {
+        "200": ["ETag"], "202": ["Location", "Retry-After"], **again,
+    }  # fmt: skip
 
 
 def test_every_change_of_a_resource_honours_if_match(document: dict[str, Any]) -> None:
