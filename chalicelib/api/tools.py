@@ -98,7 +98,7 @@ def get_tool(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "GET", "/tools/{toolId}/versions/{version}", role="viewer", returns={200: TOOL},
+    blueprint, "GET", "/tools/{toolId}/versions/{version}", errors=(422,), role="viewer", returns={200: TOOL},
     summary="One version, without its document",
 )  # fmt: skip
 def get_version(request: Request) -> Answer:
@@ -189,7 +189,7 @@ def patch_version(request: Request) -> Answer:
 
 
 @endpoint(
-    blueprint, "DELETE", "/tools/{toolId}/versions/{version}", role="publisher", if_match="honoured",
+    blueprint, "DELETE", "/tools/{toolId}/versions/{version}", errors=(422,), role="publisher", if_match="honoured",
     returns={204: None}, summary="Delete a version; it can be restored",
 )  # fmt: skip
 def delete_version(request: Request) -> Answer:
