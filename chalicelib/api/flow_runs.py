@@ -118,6 +118,6 @@ def answer_when_settled(request: Request, run_id: str, wait_s: float) -> Answer:
 
     row = waiting.until(look, lambda seen: seen.state in _SETTLED, wait_s)
     has_ended = row.state in _SETTLED and row.state != WAITING
-    headers = {} if has_ended else {"Location": f"{BASE}/runs/{run_id}"}
+    headers = {} if has_ended else {"Location": f"{BASE}/runs/{run_id}", "Retry-After": "1"}
     found = resource.run(row)
     return request.write(lambda _session: Answer(found, 200 if has_ended else 202, headers))

@@ -258,6 +258,7 @@ def test_a_question_is_answered_once(publisher: Client, stranger: Client) -> Non
     asked = publisher.post(f"{FLOWS}/{flow_id}/runs", {"parameters": {"query": "Ada"}})
     assert asked.status == 202, asked.body
     assert asked.headers["location"] == f"{RUNS}/{asked.json['runId']}"
+    assert asked.headers["retry-after"] == "1"
     run, event = asked.json, asked.json["event"]
     assert (run["state"], run["mode"]) == ("waiting", "durable")
     assert (event["type"], event["question"], event["nodeId"]) == (
@@ -280,6 +281,22 @@ def test_a_question_is_answered_once(publisher: Client, stranger: Client) -> Non
     types = [one["type"] for one in publisher.get(f"{RUNS}/{run['runId']}/events").json["items"]]
     assert types.count("run.waiting") == types.count("run.resumed") == 1
     assert types[-1] == "run.succeeded"
+
+
+def test_times_of_runs_are_written_as_all_others(publisher: Client) -> None:
+    """RFC 3339 in UTC with microseconds: one spelling, which `isoformat` is not in one second of a million."""
+    flow_id = published(publisher, asking())
+    run = publisher.post(f"{FLOWS}/{flow_id}/runs", {}).json
+    body = {"eventId": run["event"]["eventId"], "action": "resume", "content": "Yes", "waitSeconds": 10}
+    done = publisher.post(f"{RUNS}/{run['runId']}/resume", body).json
+    nodes = publisher.get(f"{RUNS}/{run['runId']}/nodes").json["items"]
+    frames = publisher.get(f"{RUNS}/{run['runId']}/events").json["items"]
+    times = [run["event"]["expiresAt"], *(done[name] for name in ("createdAt", "startedAt", "finishedAt"))]
+    times += [one["startedAt"] for one in nodes if one["startedAt"] is not None]
+    times += [one["at"] for one in frames]
+    assert len(times) == 5 + len(frames)
+    for one in times:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", one), one
 
 
 @pytest.mark.parametrize(
