@@ -8,6 +8,7 @@ document and the function table are generated from the same declarations, so the
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,15 @@ from chalicelib.core import audit, process, telemetry
 from chalicelib.core.answers import fits
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import DatabaseService
-from chalicelib.core.errors import BadRequest, Forbidden, HotplugError, PreconditionRequired, Violation
+from chalicelib.core.errors import (
+    BadRequest,
+    Forbidden,
+    HotplugError,
+    PreconditionRequired,
+    UpstreamFailed,
+    UpstreamTimeout,
+    Violation,
+)
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.representation import canonical, entity_tag, matches_if_none_match
 
@@ -166,7 +175,7 @@ def _respond(declared: Endpoint, http: Any, raw_path: Mapping[str, str], context
         response = _success(declared, answer, http.headers)
     except HotplugError as error:
         if error.status >= 500:
-            telemetry.exception("request.failed", error, status=error.status)
+            telemetry.exception("request.failed", error, status=error.status, level=_level(error))
         response = _failure(error, instance, request_id)
     except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a 500 that says nothing but its id
         telemetry.exception("request.crashed", error)
@@ -175,6 +184,11 @@ def _respond(declared: Endpoint, http: Any, raw_path: Mapping[str, str], context
         telemetry.flush()
     response.headers["X-Request-Id"] = request_id
     return response
+
+
+def _level(error: HotplugError) -> int:
+    """A plugin, tool or server of somebody's that fails is nobody's here to mend."""
+    return logging.WARNING if isinstance(error, UpstreamFailed | UpstreamTimeout) else logging.ERROR
 
 
 def _handle(

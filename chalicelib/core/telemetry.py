@@ -61,13 +61,14 @@ def event(name: str, /, **fields: Any) -> None:
     _write(logging.INFO, name, fields)
 
 
-def exception(name: str, error: BaseException, /, **fields: Any) -> None:
-    """Write one line at ERROR with the error's type and where it came from.
+def exception(name: str, error: BaseException, /, *, level: int = logging.ERROR, **fields: Any) -> None:
+    """Write one line with the error's type and where it came from: at ERROR, which rings an alarm where there are many,
+    unless the fault is somebody else's.
 
     The text of an unexpected error is left out: a driver puts the statement's values into it, a parser a
     piece of the payload. Ours (`HotplugError`) is written for the reader and holds neither.
     """
-    _write(logging.ERROR, name, {**fields, **_described(error), "stack": _frames(error)})
+    _write(level, name, {**fields, **_described(error), "stack": _frames(error)})
 
 
 def metric(name: str, value: float, unit: str = "Count") -> None:

@@ -19,6 +19,7 @@ from chalicelib.apps.models import App
 from chalicelib.core import audit, process
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.database import DatabaseService
+from chalicelib.core.errors import HotplugError, Unavailable, UpstreamFailed, UpstreamTimeout
 from chalicelib.core.instances import Heartbeat, Instance
 from tests.http import Client, Deployment, deployed, settings
 from tests.wire import WireProxy
@@ -186,6 +187,29 @@ def test_a_crash_is_500_that_says_nothing_but_the_id_that_finds_it_in_the_log(
         ".run",
     )
     assert "10.0.0.7" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (UpstreamFailed("It answered 500."), "WARNING"),
+        (UpstreamTimeout("It did not answer."), "WARNING"),
+        (Unavailable("Not at the moment."), "ERROR"),
+    ],
+)
+def test_only_a_failure_of_ours_is_logged_as_an_error(
+    probe: tuple[Probe, Client], capsys: pytest.CaptureFixture[str], error: HotplugError, level: str
+) -> None:
+    """Error lines ring an alarm, and a tenant's plugin that fails must not wake an operator."""
+    made, client = probe
+
+    def fail() -> None:
+        raise error
+
+    made.before = fail
+    assert client.post("/api/v1/probe", {}).status == error.status
+    (line,) = [json.loads(one) for one in capsys.readouterr().out.splitlines() if "request.failed" in one]
+    assert (line["level"], line["status"], line["code"]) == (level, error.status, error.code)
 
 
 def test_a_heartbeat_that_the_database_does_not_understand_is_not_passed_over(mysql_url: str) -> None:

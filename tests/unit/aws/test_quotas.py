@@ -1,6 +1,6 @@
 """What the templates make fits into what AWS gives a new account, or cannot be raised.
 
-Each number is AWS's default; where it is written is beside it. Those of CloudFormation are in test_templates.py.
+Each number is AWS's default; where it is written is beside it. Those of CloudFormation are in test_limits.py.
 """
 
 from __future__ import annotations
