@@ -39,7 +39,7 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """
     if "ResponseURL" not in event:
         return migration.migrate(dict(event), context)
-    return answer(event, deploy, send)
+    return answer(event, lambda: deploy(event.get("ResourceProperties", {})), send)
 
 
 def answer(
@@ -67,8 +67,14 @@ def answer(
     return document
 
 
-def deploy() -> dict[str, str]:
+def deploy(properties: Mapping[str, str]) -> dict[str, str]:
     """Migrate the deployment's database and make its user.
+
+    Parameters
+    ----------
+    properties
+        Of the resource: `Host` and `MasterSecret` of the cluster as it is now. A version of this function that was
+        published before the cluster was replaced has those of the old one in its environment.
 
     Returns
     -------
@@ -80,10 +86,16 @@ def deploy() -> dict[str, str]:
         As `DeploymentSecrets.value` and `migration.migrate_database` do.
     """
     master, user, admin = (
-        json.loads(process.deployment_secrets().value(os.environ[name]))
-        for name in ("HOTPLUG_MASTER_SECRET", "HOTPLUG_DATABASE_SECRET", "HOTPLUG_ADMIN_SECRET")
+        json.loads(process.deployment_secrets().value(name))
+        for name in (
+            properties.get("MasterSecret") or os.environ["HOTPLUG_MASTER_SECRET"],
+            os.environ["HOTPLUG_DATABASE_SECRET"],
+            os.environ["HOTPLUG_ADMIN_SECRET"],
+        )
     )
     url = make_url(settings().database_url).set(username=master["username"], password=master["password"])
+    if host := properties.get("Host"):
+        url = url.set(host=host)
     database = DatabaseService(url.render_as_string(hide_password=False), ca_file=settings().database_ca)
     try:
         report = migration.migrate_database(database, admin=first_admin(admin))

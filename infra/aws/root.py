@@ -67,10 +67,16 @@ def templates(
 
 
 def _migration(template: Template, release: str) -> None:
-    """Run `migrate` in every deployment, before any other function changes: revisions only add, so that the functions
-    of the release before go on meanwhile."""
+    """Run `migrate` in every deployment of another release, before any other function changes: revisions only add, so
+    that the functions of the release before go on meanwhile.
+
+    Another cluster runs it, too. It is told here which one: the version that `live` leads to has the environment of its
+    release.
+    """
     template.add("Migration", "Custom::Migration", {
         "ServiceToken": ref("Migrate.Alias"), "ServiceTimeout": MIGRATE_TIMEOUT_S, "Release": release,
+        "Run": template.parameter("MigrationRun"), "Host": ref("ClusterEndpoint"),
+        "MasterSecret": ref("MasterSecretArn"),
     })  # fmt: skip
     template.output("Revision", att("Migration", "Revision"))
 
@@ -149,6 +155,12 @@ def _parameters(root: Template, stage: Stage) -> None:
         "Snapshot",
         Default="",
         Description="Make the database from this cluster snapshot (only when it is made)",
+    )
+    add(
+        "MigrationRun",
+        Default="1",
+        AllowedPattern="^[0-9A-Za-z-]{1,64}$",
+        Description="Another value runs migrate again, without another release",
     )
     add(
         "LogDays",

@@ -62,7 +62,7 @@ def answered(event: dict[str, Any], work: Any) -> tuple[dict[str, Any], list[tup
 
 def test_a_deployment_migrates_and_makes_a_user_who_reads_and_writes_rows(user: str, mysql_url: str) -> None:
     for kind in ("Create", "Update"):
-        document, sent = answered(REQUEST | {"RequestType": kind}, deployment.deploy)
+        document, sent = answered(REQUEST | {"RequestType": kind}, lambda: deployment.deploy({}))
         assert document["Status"] == "SUCCESS", document
         assert document["Data"]["Revision"].isdigit()
         assert sent == [(REQUEST["ResponseURL"], json.dumps(document).encode())]
@@ -81,6 +81,24 @@ def test_a_deployment_migrates_and_makes_a_user_who_reads_and_writes_rows(user: 
         stored = connection.execute(text("SELECT api_key, secret_hash FROM app_credential")).all()
     server.dispose()
     assert stored == [("admin", hashlib.sha256(ADMIN_SECRET.encode()).digest())]
+
+
+def test_a_cluster_that_replaced_another_is_the_one_that_is_migrated(
+    user: str, mysql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restore: the environment of the published version still names the old one and its secret."""
+    url = make_url(mysql_url)
+    secret = boto3.client("secretsmanager").get_secret_value(SecretId="HOTPLUG_MASTER_SECRET")["ARN"]
+    gone = url.set(host="gone.invalid").render_as_string(hide_password=False)
+    monkeypatch.setenv("HOTPLUG_DATABASE_URL", gone)
+    monkeypatch.setenv("HOTPLUG_MASTER_SECRET", "arn:gone")
+    process.forget()
+    told: list[bytes] = []
+    monkeypatch.setattr(deployment, "send", lambda _, body: told.append(body))
+    properties = {"Host": url.host, "MasterSecret": secret, "Release": "r", "Run": "2"}
+    answer = deployment.handle(REQUEST | {"ResourceProperties": properties}, None)
+    assert answer["Status"] == "SUCCESS", answer
+    assert json.loads(told[0])["Data"] == answer["Data"]
 
 
 def test_a_failure_is_answered_and_says_nothing_that_is_secret() -> None:

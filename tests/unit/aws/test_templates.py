@@ -139,8 +139,15 @@ def test_the_migration_runs_before_any_other_function_changes(documents: Documen
             assert resource["DependsOn"] == ["FunctionsMigration"]
     (migration,) = [r for r in documents[stage]["functions-migration.json"]["Resources"].values()
                     if r["Type"] == "Custom::Migration"]  # fmt: skip
-    assert migration["Properties"]["Release"] == "release"
-    assert migration["Properties"]["ServiceTimeout"] == 600
+    assert migration["Properties"] == {
+        "ServiceToken": {"Ref": "Migrate.Alias"},
+        "ServiceTimeout": 600,
+        # Each of these, once it is another, runs it again.
+        "Release": "release",
+        "Run": {"Ref": "MigrationRun"},
+        "Host": {"Ref": "ClusterEndpoint"},
+        "MasterSecret": {"Ref": "MasterSecretArn"},
+    }
 
 
 def test_the_gateway_answers_in_the_shape_of_every_other_problem(deployment: Deployment) -> None:
