@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib.core.answers import MAX_ANSWER_BYTES, text_bytes
-from chalicelib.flows import services as flow_services
 from chalicelib.flows.engine.questions import MAX_QUESTION
-from chalicelib.flows.runs import durable as runs
-from tests.executions import InProcess
+from tests.executions import running_flows
 from tests.flow_builders import (
     END,
     START,
@@ -45,13 +43,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 @pytest.fixture
 def client(deployment: Deployment) -> Iterator[Client]:
-    executions = InProcess(
-        lambda payload, context: runs.handle(flow_services.flow_services(), payload["runId"], context)
-    )
-    flow_services.use(executions)
-    yield Client(deployment.client.app, deployment.credential(f"sizes-{next(_numbers)}", "publisher"))
-    flow_services.use(None)
-    executions.close()
+    with running_flows():
+        yield Client(deployment.client.app, deployment.credential(f"sizes-{next(_numbers)}", "publisher"))
 
 
 def run(client: Client, data: Data, parameters: dict[str, Any], **more: Any) -> Any:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,6 @@ from chalicelib.core import guards
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.executions import LambdaExecutions
 from tests.fakes.lambda_api import LambdaApi
-from tests.ministack import client_environment
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:run:1/durable-execution/r/1"
 CALLS: dict[str, Callable[[LambdaExecutions], Any]] = {
@@ -19,15 +18,6 @@ CALLS: dict[str, Callable[[LambdaExecutions], Any]] = {
     "is_running": lambda executions: executions.is_running(ARN),
 }
 TRANSIENT = (429, 500, 503)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaApi]:
-    server = LambdaApi()
-    for name, value in client_environment(server.url).items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
 
 
 def named(api: LambdaApi, error: str) -> None:

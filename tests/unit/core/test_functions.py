@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,15 +12,6 @@ from chalicelib.core.functions import Functions, LambdaFunctions
 from tests.fakes.functions import MemoryFunctions
 from tests.fakes.lambda_api import LambdaApi
 from tests.ministack import client_environment, free_port
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaApi]:
-    server = LambdaApi()
-    for name, value in client_environment(server.url).items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.close()
 
 
 def run(target: Functions, **payload: Any) -> dict[str, Any]:
