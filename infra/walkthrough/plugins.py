@@ -17,6 +17,7 @@ from infra.walkthrough.steps import API_PROCESSES, PROBES, Failed, Plan, expect
 from infra.walkthrough.tenant import Tenant
 
 WAIT_S = 60
+WEBHOOK_TOKEN = "s3cr3t-token"
 
 
 class PluginSteps:
@@ -164,7 +165,7 @@ class PluginSteps:
             "name": "demo",
             "scope": "app",
             "isDefault": True,
-            "configItems": {"url": self._webhook.url, "token": "s3cr3t-token"},
+            "configItems": {"url": self._webhook.url, "token": WEBHOOK_TOKEN},
         }
         shown = self._tenant.client.call("POST", f"{path}/configs", 201, json=config).json()
         expect(shown["configItems"]["token"] == "***", "the secret was shown")
@@ -178,7 +179,7 @@ class PluginSteps:
         ).json()
         expect(len(self._webhook.received) == 1, "the webhook got nothing")
         received = self._webhook.received[0]
-        expect(received["authorization"] == "Bearer s3cr3t-token", "the token did not arrive")
+        expect(received["authorization"] == f"Bearer {WEBHOOK_TOKEN}", "the token did not arrive")
         return f"{answer['result']}; the webhook got {received['body']}"
 
     def _drop(self) -> str:

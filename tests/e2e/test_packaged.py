@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from examples.tools.helpdesk import DESK_KEY
 from infra.functions import ROOT
 from infra.local.stack import LocalStack
 from infra.walkthrough.outside import Outside
 from infra.walkthrough.packaged import Unpacked, unpack
+from infra.walkthrough.plugins import WEBHOOK_TOKEN
 from infra.walkthrough.steps import API_PROCESSES
 from infra.walkthrough.walk import Walkthrough
 from tests.least_privilege.watched import WatchedStack
@@ -47,6 +49,7 @@ def secrets_of(stack: LocalStack, walkthrough: Walkthrough) -> dict[str, bytes]:
     found = {kind: str(one).partition(":")[2] for kind, one in credentials.items()}
     found["storage"] = stack.credentials[1]
     assert all(len(secret) >= 16 for secret in found.values())
+    found |= {"plugin's configuration": WEBHOOK_TOKEN, "tool's credential": DESK_KEY}
     return {kind: secret.encode() for kind, secret in found.items()}
 
 
