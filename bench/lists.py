@@ -15,7 +15,8 @@ from bench.rows import put_installs, put_plugins
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.paging import MAX_LIMIT, Page
 from chalicelib.plugins import catalog, installs
-from chalicelib.plugins.models import Plugin, PluginInstall
+from chalicelib.plugins.install_models import PluginInstall
+from chalicelib.plugins.models import Plugin
 from tests import databases
 from tests.conftest import create_schema
 from tests.plugin_rows import OTHER, OWNER, caller

@@ -10,7 +10,8 @@ from sqlalchemy import Table, insert
 
 from chalicelib.core.database import DatabaseService
 from chalicelib.core.ids import new_id
-from chalicelib.plugins.models import Plugin, PluginInstall, PluginVersion
+from chalicelib.plugins.install_models import PluginInstall
+from chalicelib.plugins.models import Plugin, PluginVersion
 
 BATCH = 1_000
 CHECKSUM = "ab" * 32

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from chalicelib.core import cache_log
 from chalicelib.core.database import DatabaseService
 from chalicelib.events.migration import MODELS, PLUGIN_GRAPH_ROW
-from chalicelib.plugins.models import PluginGraph
+from chalicelib.plugins.install_models import PluginGraph
 from tests import databases, prepared, run_folder
 from tests.internet import Authority, Internet
 

@@ -33,14 +33,17 @@ import chalicelib.flows.history.models
 import chalicelib.flows.models
 import chalicelib.flows.runs.models
 import chalicelib.flows.variables.models
+import chalicelib.plugins.configs.models
+import chalicelib.plugins.install_models
 import chalicelib.plugins.models
+import chalicelib.plugins.run_models
 import chalicelib.tools.models
 from chalicelib.core import cache_log
 from chalicelib.core.connections import mysql_connect_args
 from chalicelib.core.database import Base, DatabaseService, Unit, is_lock_failure
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.table_check import SchemaMismatch, check_table, create_database
-from chalicelib.plugins.models import PluginGraph
+from chalicelib.plugins.install_models import PluginGraph
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -66,7 +69,10 @@ MODEL_MODULES = (
     chalicelib.flows.models,
     chalicelib.flows.runs.models,
     chalicelib.flows.variables.models,
+    chalicelib.plugins.configs.models,
+    chalicelib.plugins.install_models,
     chalicelib.plugins.models,
+    chalicelib.plugins.run_models,
     chalicelib.tools.models,
 )
 _NAMES = frozenset(module.__name__ for module in MODEL_MODULES)

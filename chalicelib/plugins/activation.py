@@ -15,14 +15,8 @@ from chalicelib.core.caller import Caller
 from chalicelib.core.errors import Forbidden, Invalid, Violation
 from chalicelib.plugins import graph
 from chalicelib.plugins.configs import snapshots, validation
-from chalicelib.plugins.models import (
-    DISABLED,
-    REGISTERED,
-    Plugin,
-    PluginHistory,
-    PluginTombstone,
-    PluginVersion,
-)
+from chalicelib.plugins.install_models import PluginTombstone
+from chalicelib.plugins.models import DISABLED, REGISTERED, Plugin, PluginHistory, PluginVersion
 from chalicelib.plugins.package.manifest import Manifest
 
 

@@ -15,7 +15,7 @@ from chalicelib.core.errors import NotFound
 from chalicelib.core.paging import Page, list_page
 from chalicelib.plugins import metrics, rendering
 from chalicelib.plugins.catalog import Registration
-from chalicelib.plugins.models import PluginExecution
+from chalicelib.plugins.run_models import PluginExecution
 
 MAX_ERROR_CODE = 64  # t_plugin_execution.error_code
 # How a run ends. `limit` is memory or the size of the result, `internal` is our side.

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from chalicelib.core.errors import Conflict, Invalid, Violation
 from chalicelib.core.semver import parse_version, satisfies
 from chalicelib.plugins.catalog import SHARED
-from chalicelib.plugins.models import ENABLED, Plugin, PluginDependency, PluginGraph
+from chalicelib.plugins.install_models import PluginDependency, PluginGraph
+from chalicelib.plugins.models import ENABLED, Plugin
 from chalicelib.plugins.package.manifest import Dependency
 
 _THE_GRAPH = 1

@@ -38,8 +38,8 @@ from chalicelib.core.steps import declare, step
 from chalicelib.core.storage import Download
 from chalicelib.plugins import installs
 from chalicelib.plugins.decision import Terms
+from chalicelib.plugins.install_models import FAILED, PluginInstall
 from chalicelib.plugins.installs import LeaseHeld, Settled
-from chalicelib.plugins.models import FAILED, PluginInstall
 from chalicelib.plugins.registration import Artifact, Registered, Registration
 from chalicelib.plugins.services import Services
 

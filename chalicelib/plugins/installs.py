@@ -24,7 +24,7 @@ from chalicelib.core.paging import Page, list_page, through
 from chalicelib.core.representation import check_if_match
 from chalicelib.core.settings import settings
 from chalicelib.plugins import rendering
-from chalicelib.plugins.models import (
+from chalicelib.plugins.install_models import (
     AWAITING_UPLOAD,
     CANCELLED,
     EXPIRED,

@@ -21,16 +21,8 @@ from chalicelib.core.representation import check_if_match
 from chalicelib.core.steps import declare, step
 from chalicelib.plugins import activation, catalog, graph, loading, rendering
 from chalicelib.plugins.configs import resolution
-from chalicelib.plugins.models import (
-    BROKEN,
-    DISABLED,
-    ENABLED,
-    Plugin,
-    PluginDependency,
-    PluginHistory,
-    PluginRemoval,
-    PluginVersion,
-)
+from chalicelib.plugins.install_models import PluginDependency, PluginRemoval
+from chalicelib.plugins.models import BROKEN, DISABLED, ENABLED, Plugin, PluginHistory, PluginVersion
 from chalicelib.plugins.package.manifest import Manifest, stored_manifest
 from chalicelib.plugins.services import Services
 

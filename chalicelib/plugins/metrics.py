@@ -15,7 +15,8 @@ from chalicelib.core.caller import Caller
 from chalicelib.core.paging import through
 from chalicelib.core.representation import timestamp
 from chalicelib.plugins import catalog, rendering
-from chalicelib.plugins.models import Plugin, PluginMetric
+from chalicelib.plugins.models import Plugin
+from chalicelib.plugins.run_models import PluginMetric
 
 # Upper bounds in milliseconds of the histogram's buckets; stored rows refer to them by index, so only append. A plugin
 # runs 25 s at most, and the gateway ends a request at 29.

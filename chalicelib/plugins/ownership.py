@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from chalicelib.apps import tenants
 from chalicelib.core.caller import Caller
 from chalicelib.core.database import Unit
-from chalicelib.plugins.models import TERMINAL, Plugin, PluginInstall, PluginRemoval
+from chalicelib.plugins.install_models import TERMINAL, PluginInstall, PluginRemoval
+from chalicelib.plugins.models import Plugin
 
 
 def owned_by_app(session: Session, app_id: int) -> list[str]:

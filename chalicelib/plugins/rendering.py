@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.core.representation import timestamp
-from chalicelib.plugins.models import (
-    BROKEN,
-    DISABLED,
-    ENABLED,
-    Plugin,
-    PluginExecution,
-    PluginHistory,
-    PluginInstall,
-    PluginVersion,
-)
+from chalicelib.plugins.models import BROKEN, DISABLED, ENABLED, Plugin, PluginHistory, PluginVersion
+
+if TYPE_CHECKING:
+    from chalicelib.plugins.install_models import PluginInstall
+    from chalicelib.plugins.run_models import PluginExecution
 
 STATUS_NAMES = {DISABLED: "disabled", ENABLED: "enabled", BROKEN: "error"}
 EXECUTABLE = ("wasm", "python")

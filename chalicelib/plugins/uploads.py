@@ -17,7 +17,7 @@ from chalicelib.core.settings import ONE_MIB, VERSION, settings
 from chalicelib.core.steps import declare, step
 from chalicelib.plugins import catalog, incoming, installs, queue, rendering
 from chalicelib.plugins.decision import Terms
-from chalicelib.plugins.models import PluginInstall
+from chalicelib.plugins.install_models import PluginInstall
 from chalicelib.plugins.package.contents import Package, pack_entry_point, read_package
 from chalicelib.plugins.package.manifest import Manifest, parse_manifest
 from chalicelib.plugins.registration import Artifact, Registration

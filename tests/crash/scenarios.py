@@ -87,7 +87,7 @@ def _install(services: Services, version: str, *, enabled: bool, wasm: bool = Fa
 def installs_of(session: Any) -> list[Any]:
     from sqlalchemy import select
 
-    from chalicelib.plugins.models import PluginInstall
+    from chalicelib.plugins.install_models import PluginInstall
 
     return list(session.scalars(select(PluginInstall).order_by(PluginInstall.id.desc())))
 

@@ -19,7 +19,8 @@ from chalicelib.core import steps, storage
 from chalicelib.core.storage import S3Storage
 from chalicelib.events import registration
 from chalicelib.plugins import installs
-from chalicelib.plugins.models import Plugin, PluginInstall, PluginTombstone, PluginVersion
+from chalicelib.plugins.install_models import PluginInstall, PluginTombstone
+from chalicelib.plugins.models import Plugin, PluginVersion
 from chalicelib.plugins.services import Services, plugin_services
 from tests import events
 from tests.conftest import create_schema

@@ -22,16 +22,9 @@ from chalicelib.core.errors import NotFound
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.storage import PresignedPost
 from chalicelib.plugins import catalog, incoming, services
-from chalicelib.plugins.models import (
-    Plugin,
-    PluginConfig,
-    PluginDependency,
-    PluginHistory,
-    PluginInstall,
-    PluginRemoval,
-    PluginTombstone,
-    PluginVersion,
-)
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import PluginDependency, PluginInstall, PluginRemoval, PluginTombstone
+from chalicelib.plugins.models import Plugin, PluginHistory, PluginVersion
 from tests.fakes.functions import MemoryFunctions
 from tests.fakes.storage import MemoryStorage
 from tests.http import Client, Deployment, Response, deployed

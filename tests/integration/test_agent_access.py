@@ -14,7 +14,8 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError, Invalid, NotFound, UpstreamFailed, UpstreamTimeout
 from chalicelib.core.instances import Heartbeat
 from chalicelib.core.outbound.client import HttpOut
-from chalicelib.plugins.models import DISABLED, PluginExecution
+from chalicelib.plugins.models import DISABLED
+from chalicelib.plugins.run_models import PluginExecution
 from chalicelib.tools import drafts, registry
 from chalicelib.tools.models import ToolExecution
 from tests.http import settings

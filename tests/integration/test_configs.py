@@ -17,7 +17,8 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound
 from chalicelib.plugins import catalog
 from chalicelib.plugins.configs import resolution, snapshots, store, validation
-from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.models import Plugin, PluginHistory
 from tests.http import Deployment, Response, deployed, settings
 from tests.plugin_rows import OTHER, OWNER, caller, put_plugin, warm_cache
 

@@ -24,15 +24,9 @@ from chalicelib.core import storage as storage_module
 from chalicelib.core.hotcache import HotCache
 from chalicelib.core.storage import S3Storage
 from chalicelib.plugins import catalog
-from chalicelib.plugins.models import (
-    TERMINAL,
-    Plugin,
-    PluginConfig,
-    PluginInstall,
-    PluginRemoval,
-    PluginTombstone,
-    PluginVersion,
-)
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import TERMINAL, PluginInstall, PluginRemoval, PluginTombstone
+from chalicelib.plugins.models import Plugin, PluginVersion
 from chalicelib.plugins.services import Services
 from tests import databases
 from tests.conftest import create_schema

@@ -31,7 +31,8 @@ from chalicelib.core.database import (
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.table_check import SchemaMismatch, check_table
 from chalicelib.events.migration import MODELS
-from chalicelib.plugins.models import Plugin, PluginGraph, PluginHistory
+from chalicelib.plugins.install_models import PluginGraph
+from chalicelib.plugins.models import Plugin, PluginHistory
 from tests import databases
 from tests.conftest import create_schema
 from tests.processes import PROCESSES

@@ -17,7 +17,7 @@ from chalicelib.core.errors import HotplugError
 from chalicelib.core.storage import S3Storage
 from chalicelib.events import registration
 from chalicelib.plugins import incoming, installs
-from chalicelib.plugins.models import (
+from chalicelib.plugins.install_models import (
     AWAITING_UPLOAD,
     CANCELLED,
     EXPIRED,
@@ -26,10 +26,9 @@ from chalicelib.plugins.models import (
     TASK_REGISTERED,
     TERMINAL,
     VERIFYING,
-    Plugin,
     PluginInstall,
-    PluginVersion,
 )
+from chalicelib.plugins.models import Plugin, PluginVersion
 from chalicelib.plugins.services import Services
 from tests import events
 from tests.crash.scenarios import services as new_services

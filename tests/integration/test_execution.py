@@ -15,7 +15,8 @@ from chalicelib.core.functions import away, timed_out
 from chalicelib.core.instances import Heartbeat, Instance
 from chalicelib.plugins import execution, execution_log, metrics
 from chalicelib.plugins import services as plugin_services
-from chalicelib.plugins.models import BROKEN, DISABLED, PluginExecution, PluginMetric
+from chalicelib.plugins.models import BROKEN, DISABLED
+from chalicelib.plugins.run_models import PluginExecution, PluginMetric
 from tests.http import Deployment, deployed, settings
 from tests.plugin_rows import OTHER, OWNER, answer, caller, failure, put_plugin, services
 

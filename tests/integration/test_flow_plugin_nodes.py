@@ -27,7 +27,8 @@ from chalicelib.flows.engine.errors import (
 )
 from chalicelib.flows.nodes import code, plugins
 from chalicelib.plugins import code_runs
-from chalicelib.plugins.models import DISABLED, PluginExecution
+from chalicelib.plugins.models import DISABLED
+from chalicelib.plugins.run_models import PluginExecution
 from chalicelib.plugins.runtime.service import Runtime
 from chalicelib.plugins.services import Services
 from tests.fakes.functions import Handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from chalicelib.core.storage import use as use_storage
 from chalicelib.flows.engine.call import Execute, Result
 from chalicelib.flows.nodes.calling import call_services, calling_nodes
 from chalicelib.plugins import services as plugin_services
-from chalicelib.plugins.models import PluginExecution
+from chalicelib.plugins.run_models import PluginExecution
 from chalicelib.plugins.runtime.service import Runtime
 from chalicelib.tools.models import ToolExecution
 from tests.deployed_agents import AGENTS, Talks, talking
@@ -42,8 +43,11 @@ def talks(database_url: str, tmp_path: Path) -> Iterator[Talks]:
         stored = Bench(runtime, server, tmp_path / "cache").python_event(PLUGIN)
         artifact = {name: stored[name] for name in ("plugin", "artifact")}
 
+        one_at_a_time = threading.Lock()  # as an environment of the function is invoked
+
         def invoked(event: dict[str, Any]) -> dict[str, Any]:
-            return runtime.handle(event if event["operation"] == "code" else {**event, **artifact})
+            with one_at_a_time:
+                return runtime.handle(event if event["operation"] == "code" else {**event, **artifact})
 
         plugin_services.use(MemoryFunctions(runtime=invoked))
         use_storage(MemoryStorage())

@@ -21,16 +21,11 @@ from chalicelib.core.jobs import Action, Job, JobRun, Plan, Runner
 from chalicelib.events import schedules
 from chalicelib.maintenance import service
 from chalicelib.plugins import graph, incoming
+from chalicelib.plugins.install_models import TASK_REGISTERED, PluginInstall, PluginRemoval
 from chalicelib.plugins.maintenance import retention
 from chalicelib.plugins.maintenance.catalog import plugin_jobs
 from chalicelib.plugins.maintenance.context import Context
-from chalicelib.plugins.models import (
-    TASK_REGISTERED,
-    Plugin,
-    PluginInstall,
-    PluginRemoval,
-    PluginVersion,
-)
+from chalicelib.plugins.models import Plugin, PluginVersion
 from chalicelib.plugins.services import plugin_services
 from tests.corpus.cases import manifest, with_manifest
 from tests.fakes.storage import MemoryStorage

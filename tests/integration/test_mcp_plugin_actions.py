@@ -13,7 +13,8 @@ from chalicelib.core.errors import HotplugError
 from chalicelib.core.instances import Heartbeat
 from chalicelib.mcp.offers import Offer
 from chalicelib.mcp.plugin_actions import PluginActions
-from chalicelib.plugins.models import BROKEN, DISABLED, ENABLED, Plugin, PluginExecution, PluginVersion
+from chalicelib.plugins.models import BROKEN, DISABLED, ENABLED, Plugin, PluginVersion
+from chalicelib.plugins.run_models import PluginExecution
 from chalicelib.plugins.services import Services
 from tests.http import settings
 from tests.plugin_rows import CHECKSUM, OTHER, OWNER, answer, caller, failure, put_plugin, services

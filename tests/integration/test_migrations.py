@@ -21,7 +21,7 @@ from chalicelib.core.errors import Unavailable
 from chalicelib.core.table_check import SchemaMismatch
 from chalicelib.events import migration
 from chalicelib.events.migration import MODELS, alembic_config, migrate_database, upgrade
-from chalicelib.plugins.models import PluginGraph
+from chalicelib.plugins.install_models import PluginGraph
 from migrations import generate
 from tests import databases
 from tests.agent_tables import NOTES, SHARED_NAMES, World, newest_model, owned, shared_tables

@@ -15,7 +15,8 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, HotplugError
 from chalicelib.core.hotcache import HotCache
 from chalicelib.plugins import graph, lifecycle, uploads
-from chalicelib.plugins.models import ENABLED, Plugin, PluginDependency
+from chalicelib.plugins.install_models import PluginDependency
+from chalicelib.plugins.models import ENABLED, Plugin
 from chalicelib.plugins.services import Services
 from tests.http import Client, Response
 from tests.integration.plugin_world import PLUGINS, World, package, world

@@ -19,7 +19,8 @@ from chalicelib.core.database import DatabaseService
 from chalicelib.core.errors import Conflict, Forbidden
 from chalicelib.core.functions import timed_out
 from chalicelib.plugins import installs
-from chalicelib.plugins.models import Plugin, PluginInstall, PluginTombstone, PluginVersion
+from chalicelib.plugins.install_models import PluginInstall, PluginTombstone
+from chalicelib.plugins.models import Plugin, PluginVersion
 from chalicelib.plugins.ownership import hold_owner, owned_by_app
 from chalicelib.plugins.services import plugin_services
 from tests.integration.plugin_world import (

@@ -13,7 +13,9 @@ from sqlalchemy import delete, update
 from chalicelib.core import process
 from chalicelib.core.audit import AuditLog
 from chalicelib.core.functions import away, timed_out
-from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory, PluginRemoval, PluginVersion
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import PluginRemoval
+from chalicelib.plugins.models import Plugin, PluginHistory, PluginVersion
 from tests.integration.plugin_world import (
     INSTALLS,
     PLUGINS,

@@ -19,18 +19,15 @@ from chalicelib.core.instances import Heartbeat
 from chalicelib.plugins import catalog, execution, installs, lifecycle
 from chalicelib.plugins.configs import store
 from chalicelib.plugins.decision import Act
-from chalicelib.plugins.models import (
+from chalicelib.plugins.install_models import (
     CANCELLED,
-    DISABLED,
-    ENABLED,
     TASK_REGISTERED,
     VERIFYING,
-    Plugin,
     PluginDependency,
     PluginGraph,
     PluginInstall,
-    PluginVersion,
 )
+from chalicelib.plugins.models import DISABLED, ENABLED, Plugin, PluginVersion
 from chalicelib.plugins.registration import Registered
 from chalicelib.plugins.services import Services
 from tests.fakes.functions import MemoryFunctions

@@ -24,7 +24,7 @@ from chalicelib.flows.variables import service as variables
 from chalicelib.maintenance import service as maintenance
 from chalicelib.plugins import incoming
 from chalicelib.plugins import services as plugin_services
-from chalicelib.plugins.models import FAILED, PluginInstall
+from chalicelib.plugins.install_models import FAILED, PluginInstall
 from tests import databases
 from tests.deployed_agents import make_tables
 from tests.events.world import package

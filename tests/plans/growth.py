@@ -28,18 +28,10 @@ from chalicelib.flows.models import Flow, License
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.variables.models import FlowVariable
 from chalicelib.flows.variables.service import Scope
-from chalicelib.plugins.models import (
-    ENABLED,
-    Plugin,
-    PluginConfig,
-    PluginDependency,
-    PluginExecution,
-    PluginHistory,
-    PluginInstall,
-    PluginMetric,
-    PluginTombstone,
-    PluginVersion,
-)
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import PluginDependency, PluginInstall, PluginTombstone
+from chalicelib.plugins.models import ENABLED, Plugin, PluginHistory, PluginVersion
+from chalicelib.plugins.run_models import PluginExecution, PluginMetric
 from chalicelib.tools.models import (
     SERVER,
     TOOL,

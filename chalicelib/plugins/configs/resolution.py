@@ -20,9 +20,10 @@ from chalicelib.core.hotcache import Dependency, HotCache
 from chalicelib.core.keys.app_box import box_of
 from chalicelib.plugins.catalog import Registration
 from chalicelib.plugins.configs import secrets
+from chalicelib.plugins.configs.models import PluginConfig
 from chalicelib.plugins.configs.scopes import APP, GLOBAL, SCOPES, USER, find, not_found, scope_id
 from chalicelib.plugins.configs.validation import schema_of, violations_of
-from chalicelib.plugins.models import Plugin, PluginConfig
+from chalicelib.plugins.models import Plugin
 
 
 @dataclass(frozen=True)

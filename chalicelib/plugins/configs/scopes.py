@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from chalicelib.core.errors import NotFound
-from chalicelib.plugins.models import PluginConfig
+from chalicelib.plugins.configs.models import PluginConfig
 
 GLOBAL, APP, USER = "global", "app", "user"
 # From the widest to the narrowest.

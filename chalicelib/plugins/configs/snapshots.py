@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from chalicelib.plugins.models import PluginConfig
+from chalicelib.plugins.configs.models import PluginConfig
 
 
 def take(session: Session, plugin_id: str) -> list[dict[str, Any]]:

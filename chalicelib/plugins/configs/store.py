@@ -26,9 +26,10 @@ from chalicelib.core.representation import check_if_match, timestamp
 from chalicelib.plugins import catalog
 from chalicelib.plugins.catalog import Registration
 from chalicelib.plugins.configs import scopes, secrets, validation
+from chalicelib.plugins.configs.models import PluginConfig
 from chalicelib.plugins.configs.scopes import GLOBAL, USER, not_found, scope_id
 from chalicelib.plugins.configs.validation import schema_of
-from chalicelib.plugins.models import Plugin, PluginConfig, PluginHistory
+from chalicelib.plugins.models import Plugin, PluginHistory
 
 
 @dataclass(frozen=True)

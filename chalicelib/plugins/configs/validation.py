@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from chalicelib.core.errors import Violation
 from chalicelib.plugins.catalog import Registration
 from chalicelib.plugins.configs import secrets
-from chalicelib.plugins.models import PluginConfig
+from chalicelib.plugins.configs.models import PluginConfig
 
 # Violations of stored configs against a new schema that one answer names.
 MAX_REPORTED = 100

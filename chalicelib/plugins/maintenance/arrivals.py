@@ -16,10 +16,10 @@ from chalicelib.core.jobs import Action, Plan
 from chalicelib.core.steps import declare, step
 from chalicelib.core.storage import ObjectVersion
 from chalicelib.plugins import incoming, installs
+from chalicelib.plugins.install_models import AWAITING_UPLOAD, FAILED, TERMINAL, PluginInstall
 from chalicelib.plugins.installs import TASKS_PREFIX
 from chalicelib.plugins.maintenance.context import Context
 from chalicelib.plugins.maintenance.objects import in_turns, window
-from chalicelib.plugins.models import AWAITING_UPLOAD, FAILED, TERMINAL, PluginInstall
 
 STEPS = declare("arrivals", ("announce", "expire", "delete_incoming"))
 INCOMING = "incoming/"

@@ -14,9 +14,11 @@ from sqlalchemy.orm import load_only
 from chalicelib.core.database import Unit
 from chalicelib.core.jobs import Action
 from chalicelib.core.steps import step
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import PluginRemoval
 from chalicelib.plugins.maintenance.context import Context
 from chalicelib.plugins.maintenance.objects import PLUGINS, Name
-from chalicelib.plugins.models import PluginConfig, PluginRemoval, PluginVersion
+from chalicelib.plugins.models import PluginVersion
 
 REMOVALS = 100
 OBJECTS = 100

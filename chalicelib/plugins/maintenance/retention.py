@@ -21,7 +21,8 @@ from chalicelib.core.steps import declare, step
 from chalicelib.plugins import activation, graph
 from chalicelib.plugins.maintenance.context import Context
 from chalicelib.plugins.maintenance.objects import Name, delete_unnamed
-from chalicelib.plugins.models import Plugin, PluginExecution, PluginHistory, PluginMetric, PluginVersion
+from chalicelib.plugins.models import Plugin, PluginHistory, PluginVersion
+from chalicelib.plugins.run_models import PluginExecution, PluginMetric
 
 STEPS = declare("retention", ("delete_versions", "delete_objects", "delete_metrics"))
 KEPT_VERSIONS = 10

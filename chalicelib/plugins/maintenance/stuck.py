@@ -16,8 +16,8 @@ from chalicelib.core.errors import Violation
 from chalicelib.core.jobs import Action
 from chalicelib.core.steps import step
 from chalicelib.plugins import installs
+from chalicelib.plugins.install_models import VERIFYING, PluginInstall
 from chalicelib.plugins.maintenance.context import Context
-from chalicelib.plugins.models import VERIFYING, PluginInstall
 
 MAX_ATTEMPTS = 5
 # An announcement that was made is given this long to arrive.

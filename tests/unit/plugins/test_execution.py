@@ -12,7 +12,7 @@ from chalicelib.core.errors import HotplugError
 from chalicelib.core.instances import Heartbeat
 from chalicelib.events import execution as events
 from chalicelib.plugins import execution, execution_log
-from chalicelib.plugins.models import PluginExecution
+from chalicelib.plugins.run_models import PluginExecution
 from chalicelib.plugins.runtime import faults
 from tests.conftest import create_schema
 from tests.http import settings

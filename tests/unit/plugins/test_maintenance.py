@@ -16,10 +16,8 @@ from chalicelib.core.cache_log import CacheChange, CacheVersion
 from chalicelib.core.database import Base, DatabaseService
 from chalicelib.core.errors import Unavailable
 from chalicelib.core.jobs import Runner
-from chalicelib.plugins.maintenance import arrivals, objects, retention, stuck
-from chalicelib.plugins.maintenance.catalog import plugin_jobs
-from chalicelib.plugins.maintenance.context import Context
-from chalicelib.plugins.models import (
+from chalicelib.plugins.configs.models import PluginConfig
+from chalicelib.plugins.install_models import (
     AWAITING_UPLOAD,
     CANCELLED,
     EXPIRED,
@@ -27,15 +25,14 @@ from chalicelib.plugins.models import (
     REJECTED,
     TASK_REGISTERED,
     VERIFYING,
-    Plugin,
-    PluginConfig,
-    PluginExecution,
-    PluginHistory,
     PluginInstall,
-    PluginMetric,
     PluginRemoval,
-    PluginVersion,
 )
+from chalicelib.plugins.maintenance import arrivals, objects, retention, stuck
+from chalicelib.plugins.maintenance.catalog import plugin_jobs
+from chalicelib.plugins.maintenance.context import Context
+from chalicelib.plugins.models import Plugin, PluginHistory, PluginVersion
+from chalicelib.plugins.run_models import PluginExecution, PluginMetric
 from tests.conftest import create_schema
 from tests.fakes.storage import MemoryStorage
 
