@@ -18,6 +18,7 @@ from statistics import median
 from bench.clock import interleaved
 from bench.figure import Figure, compared, plain
 from bench.gateway_event import PLUGIN, gateway_event
+from bench.machine import silence
 from infra.functions import ROOT
 from tests import databases
 from tests.http import deployed
@@ -58,7 +59,7 @@ def measure() -> list[Figure]:
     """Return the figures of this area."""
     with tempfile.TemporaryDirectory(prefix="hotplug-bench-") as folder, databases.new_database() as url:
         tree = _package(Path(folder))
-        with deployed(url) as deployment:
+        with deployed(url) as deployment, silence():
             from chalicelib.core import process
 
             plugin_id = put_plugin(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,11 +25,12 @@ from infra.functions import Function, function_table
 from infra.walkthrough.packaged import Unpacked, unpack
 
 AREA = "cold_package"
-ROUNDS = 3
+ROUNDS, ROUNDS_ANEW = 3, 9
+# How many of the slowest are taken anew.
+AGAIN = 5
 TIMEOUT_S = 60
 # It describes the jobs, and so imports all domains; what an admin asks once a day may start half as slow again.
 OF_EVERY_DOMAIN = {"maintenance-list_jobs"}
-_TICKS = os.sysconf("SC_CLK_TCK")
 # What any function has to import: the framework, the ORM, and the dialect with its driver.
 ALONE = """
 from chalice.app import Chalice
@@ -43,29 +44,44 @@ def measure() -> list[Figure]:
     """Return the figures of this area."""
     with tempfile.TemporaryDirectory(prefix="hotplug-bench-") as folder:
         package = _package(Path(folder))
-        (Path(folder) / "alone").mkdir()
-        (Path(folder) / "alone" / "app.py").write_text(ALONE)
-        floors = [_start(Path(folder) / "alone", package, "app.app", {}) for _ in range(3 * ROUNDS)]
-        functions = function_table(per_endpoint=True).functions
-        spent = {one.name: [_of(one, package) for _ in range(ROUNDS)] for one in functions}
-    plain_ones = {one.name for one in functions if one.kind == "api" and set(one.rights) <= {"database"}}
-    reads = sorted(plain_ones - OF_EVERY_DOMAIN, key=lambda name: median(spent[name]))
-    slowest = max(spent, key=lambda name: median(spent[name]))
+        alone = Path(folder) / "alone"
+        alone.mkdir()
+        (alone / "app.py").write_text(ALONE)
+        functions = {one.name: one for one in function_table(per_endpoint=True).functions}
+        reads = {
+            name
+            for name, one in functions.items()
+            if one.kind == "api" and set(one.rights) <= {"database"} and name not in OF_EVERY_DOMAIN
+        }
+        spent = {name: [_of(one, package) for _ in range(ROUNDS)] for name, one in functions.items()}
+        # Of so many figures the largest is of a function that was unlucky: the first ones are taken anew.
+        slow = {*_slowest(spent, reads, AGAIN), *_slowest(spent, functions, AGAIN)}
+        floors: list[float] = []
+        anew: dict[str, list[float]] = {name: [] for name in slow}
+        for _ in range(ROUNDS_ANEW):
+            floors.append(_start(alone, package, "app.app", {}))
+            for name, values in anew.items():
+                values.append(_of(functions[name], package))
+    (read,), (any_of_all,) = _slowest(anew, reads & slow, 1), _slowest(anew, slow, 1)
     middle = median(median(values) for values in spent.values())
     return [
         compared(
             f"cold start out of the package, the slowest of {len(reads)} functions with no right but the database"
-            f" ({reads[-1]}) / the libraries alone",
-            AREA, spent[reads[-1]], floors[:ROUNDS], "ms", 1.3, scale=1000,
+            f" ({read}) / the libraries alone",
+            AREA, anew[read], floors, "ms", 1.3, scale=1000,
         ),
         compared(
-            f"cold start out of the package, the slowest of {len(spent)} functions ({slowest}) / the same",
-            AREA, spent[slowest], floors[:ROUNDS], "ms", None, scale=1000,
+            f"cold start out of the package, the slowest of {len(functions)} functions ({any_of_all}) / the same",
+            AREA, anew[any_of_all], floors, "ms", None, scale=1000,
         ),
         plain(
-            f"cold start out of the package, the median of {len(spent)} functions", AREA, middle * 1000, "ms"
+            f"cold start out of the package, the median of {len(functions)} functions", AREA, middle * 1000, "ms"
         ),
     ]  # fmt: skip
+
+
+def _slowest(spent: Mapping[str, Sequence[float]], names: Iterable[str], most: int) -> list[str]:
+    return sorted(names, key=lambda name: median(spent[name]), reverse=True)[:most]
 
 
 def _package(folder: Path) -> Unpacked:
@@ -99,14 +115,14 @@ def _start(task_root: Path, package: Unpacked, handler: str, variables: Mapping[
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        try:
-            if not asked.wait(TIMEOUT_S):
-                raise RuntimeError(f"{handler} {dict(variables)} never asked for work")
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / _TICKS
-        finally:
-            process.kill()
-            process.wait()
+        has_asked = asked.wait(TIMEOUT_S)
+        process.kill()
+        # Not `wait`: this one tells what the process has used, to the microsecond.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = status
+        if not has_asked:
+            raise RuntimeError(f"{handler} {dict(variables)} never asked for work")
+        return used.ru_utime + used.ru_stime
 
 
 @contextmanager
