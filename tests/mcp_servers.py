@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import socket
@@ -35,6 +36,7 @@ KINDS: tuple[Kind, ...] = ("stateful", "stateful_json", "stateless", "stateless_
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n not much of a picture").decode()
 WAV = base64.b64encode(b"RIFF\x00\x00\x00\x00WAVE").decode()
 START_S = 10.0
+STOP_S = 5.0
 
 # What each tool answers, as it must arrive: the JSON of a CallToolResult.
 RESULTS: dict[str, dict[str, Any]] = {
@@ -165,14 +167,26 @@ def serving(server: Server[Any], kind: Kind = "stateless", only_handshake: bool 
             timeout_graceful_shutdown=1,
         )
         runner = uvicorn.Server(config)
-        thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]})
+        loop = asyncio.new_event_loop()
+        serve = loop.create_task(runner.serve(sockets=[listener]))
+        thread = threading.Thread(target=_run, args=(loop, serve))
         thread.start()
         try:
             _wait_until_started(runner)
             yield served
         finally:
             runner.should_exit = True
-            thread.join()
+            thread.join(STOP_S)
+            if thread.is_alive():
+                # Its sessions end with their streams, and a client that was killed has left one open.
+                loop.call_soon_threadsafe(serve.cancel)
+                thread.join(STOP_S)
+            assert not thread.is_alive()
+
+
+def _run(loop: asyncio.AbstractEventLoop, serve: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError), contextlib.closing(loop):
+        loop.run_until_complete(serve)
 
 
 def _wait_until_started(runner: uvicorn.Server) -> None:
