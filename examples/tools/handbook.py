@@ -65,7 +65,7 @@ class Handbook:
     def close(self) -> None:
         """Stop answering."""
         self._runner.should_exit = True
-        self._thread.join()
+        self._thread.join(START_S)
         self._listener.close()
 
 
