@@ -30,7 +30,8 @@ def without_bump(target: Path, model: str) -> Path:
     -------
     `target`, to be a stack's `task_root`.
     """
-    path = copied(target) / "chalicelib" / "plugins" / "models.py"
+    plugins = copied(target) / "chalicelib" / "plugins"
+    (path,) = [one for one in plugins.rglob("*models.py") if f"class {model}(Base)" in one.read_text()]
     text, count = re.subn(
         rf'(class {model}\(Base\):.*?cache_scope: ClassVar)\[str\] = "plugins"(\s+cache_key: ClassVar)\[str\] = "\w+"',
         r"\1[None] = None\2[None] = None",
