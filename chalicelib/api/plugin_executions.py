@@ -8,13 +8,12 @@ from chalice.app import Blueprint
 
 from chalicelib.api.endpoint import endpoint
 from chalicelib.api.parameters import PAGE, SINCE, moment, page_of, resource
-from chalicelib.api.plugin_schemas import OPTIONAL_TEXT, OPTIONAL_TIME, TEXT, TIME
+from chalicelib.api.plugin_schemas import NUMBER, OPTIONAL_TEXT, OPTIONAL_TIME, TEXT, TIME
 from chalicelib.api.request import Request
 from chalicelib.plugins import catalog, execution_log, metrics
 
 blueprint = Blueprint(__name__)
 
-NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 OPTIONAL_NUMBER: dict[str, Any] = {"type": ["number", "null"], "minimum": 0}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 EXECUTION = resource(

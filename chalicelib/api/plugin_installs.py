@@ -75,7 +75,7 @@ def _form(extra: dict[str, Any]) -> dict[str, Any]:
 @endpoint(
     blueprint, "POST", "/plugins/install", role="publisher", idempotent=True,
     body=_order({}), multipart=_form({}), max_body_bytes=UPLOAD_LIMIT,
-    errors=(409, 422, 504), rights=REGISTERS, memory_mb=1024,
+    errors=(409, 422), rights=REGISTERS, memory_mb=1024,
     returns={200: PLUGIN, 201: PLUGIN, 202: OPENED_INSTALL},
     summary="Install a plugin: a small package at once, any size by an upload of its own",
 )  # fmt: skip

@@ -8,7 +8,7 @@ from chalice.app import Blueprint
 
 from chalicelib.api.endpoint import endpoint
 from chalicelib.api.parameters import resource
-from chalicelib.api.plugin_schemas import TEXT
+from chalicelib.api.plugin_schemas import NUMBER, TEXT
 from chalicelib.api.request import Answer, Request
 from chalicelib.core import process
 from chalicelib.core.ids import ULID_PATTERN
@@ -20,7 +20,6 @@ from chalicelib.plugins.services import plugin_services
 blueprint = Blueprint(__name__)
 
 MAX_BODY_BYTES = ONE_MIB
-NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 RUN: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,

@@ -8,6 +8,7 @@ from chalicelib.api.parameters import resource
 
 TEXT: dict[str, Any] = {"type": "string"}
 OPTIONAL_TEXT: dict[str, Any] = {"type": ["string", "null"]}
+NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 OPTIONAL_TIME: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"}
 ANY_OBJECT: dict[str, Any] = {"type": "object"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.aws.stages import Stage
 from infra.aws.storage import reading
-from infra.aws.template import Json, Template, att, choose, policy, ref, sub, trust
+from infra.aws.template import Template, att, choose, policy, ref, trust
 
 ENGINE_VERSION = "8.0.mysql_aurora.3.08.2"
 MASTER, USER, DATABASE = "hotplug_master", "hotplug", "hotplug"
@@ -92,8 +92,3 @@ def _proxy(template: Template) -> None:
     template.output("ProxyName", ref("Proxy"))
     # arn:…:db-proxy:prx-…: IAM names users by the proxy's id.
     template.output("ProxyId", {"Fn::Select": [6, {"Fn::Split": [":", att("Proxy", "DBProxyArn")]}]})
-
-
-def clusters_log_groups() -> list[Json]:
-    """Names of the log groups that RDS makes for the cluster's exports."""
-    return [sub(f"/aws/rds/cluster/${{ClusterName}}/{kind}") for kind in ("error", "slowquery")]

@@ -26,7 +26,6 @@ from chalicelib.flows.names import flow_id_of
 
 # A plan takes about this many bytes for each character of the data.
 _BYTES_A_CHARACTER = 20
-_PLANS_KEPT_FOR = "flows"
 MAX_SUBFLOWS_LOOKED_AT = 200
 
 

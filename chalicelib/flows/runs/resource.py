@@ -10,14 +10,12 @@ from sqlalchemy.orm import Session, undefer
 from chalicelib.core.answers import fitting
 from chalicelib.core.caller import Caller
 from chalicelib.core.errors import NotFound
-from chalicelib.core.ids import ULID_PATTERN
 from chalicelib.core.llm.model import Usage
 from chalicelib.core.paging import Page, list_page, through
 from chalicelib.core.representation import timestamp
 from chalicelib.flows.runs.models import FlowRun, FlowRunData, FlowRunEvent, FlowRunNode
 from chalicelib.flows.runs.names import FAILED, WAITING, shown
 
-RUN_ID = ULID_PATTERN
 MOST_FRAMES = 500
 """Frames that one answer holds."""
 
