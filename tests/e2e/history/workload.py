@@ -54,13 +54,16 @@ class Slot:
             return f"1.{self.counter}.0"
 
 
-def slots() -> list[Slot]:
-    """Return the plugins that all clients share: each runtime, and one that asks for the network."""
+def slots(seed: int) -> list[Slot]:
+    """Return the plugins that all clients share: each runtime, and one that asks for the network.
+
+    They are of one history alone: one before it on the same stack has left its own, and used up their versions.
+    """
     return [
-        Slot("py-one", "python"),
-        Slot("py-two", "python"),
-        Slot("py-net", "python", ("api.example.com",)),
-        Slot("wat-one", "wasm"),
+        Slot(f"py-one-{seed}", "python"),
+        Slot(f"py-two-{seed}", "python"),
+        Slot(f"py-net-{seed}", "python", ("api.example.com",)),
+        Slot(f"wat-one-{seed}", "wasm"),
     ]
 
 
@@ -404,14 +407,15 @@ def run(
     operations, within_s
         How many writes and reads, and for how many seconds at most.
     seed
-        Of every choice; what the threads' timing makes of it differs from run to run.
+        Of every choice, and of the plugins' names: another one for each run on a stack. What the threads' timing makes
+        of it differs from run to run.
 
     Raises
     ------
     BaseExceptionGroup
         What ended a thread before its time.
     """
-    recorder, shared = Recorder(), slots()
+    recorder, shared = Recorder(), slots(seed)
     deadline = time.monotonic() + within_s
     crashes: list[Exception] = []
 
